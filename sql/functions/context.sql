@@ -1,0 +1,183 @@
+-- Context: which tenant a transaction works for.
+--
+-- The context is the setting app.tenant_id, set for one transaction only (set local). Policies read the setting itself,
+-- not these functions: a plain stable expression is an index condition and prunes partitions.
+-- Depends on: rowhouse.tenants. Proven by: test/isolation/p01 to p13.
+
+create or replace function rowhouse.current_tenant() returns text
+  language sql stable parallel safe
+  return nullif(current_setting('app.tenant_id', true), '');
+
+comment on function rowhouse.current_tenant() is
+  'The tenant of the transaction, or null when none is set.';
+
+create or replace function rowhouse.raise_no_tenant() returns text
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using
+    errcode = 'RH001',
+    message = 'no tenant is set for this transaction',
+    hint = 'Run the statement inside withTenant(id, fn), or: set local app.tenant_id = ''<tenant>''.';
+end
+$$;
+
+comment on function rowhouse.raise_no_tenant() is 'Raises RH001. Kept apart so that require_tenant can be inlined.';
+
+create or replace function rowhouse.require_tenant() returns text
+  language sql stable parallel safe
+  return coalesce(nullif(current_setting('app.tenant_id', true), ''), rowhouse.raise_no_tenant());
+
+comment on function rowhouse.require_tenant() is
+  'The tenant of the transaction; raises RH001 when none is set. Default of every tenant column.';
+
+create or replace function rowhouse.check_tenant_status(p_tenant text, p_status text) returns void
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_status = 'active' then
+    return;
+  elsif p_status is null then
+    raise exception using errcode = 'RH002', message = format('tenant "%s" does not exist', p_tenant);
+  elsif p_status = 'suspended' then
+    raise exception using errcode = 'RH003', message = format('tenant "%s" is suspended', p_tenant);
+  else
+    raise exception using errcode = 'RH004',
+      message = format('tenant "%s" is %s', p_tenant,
+        case p_status when 'erasing' then 'being erased' else p_status end);
+  end if;
+end
+$$;
+
+comment on function rowhouse.check_tenant_status(text, text) is
+  'Returns when a tenant of this status may work; otherwise raises RH002 (unknown: null), RH003 (suspended) or RH004.';
+
+create or replace function rowhouse.check_tenant_id(p_tenant text) returns void
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_tenant is null or p_tenant !~ '^[a-zA-Z0-9_-]{1,64}$' then
+    raise exception using errcode = 'RH006', message = 'not a tenant id',
+      hint = 'A tenant id is 1 to 64 letters, digits, underscores or hyphens.';
+  end if;
+end
+$$;
+
+comment on function rowhouse.check_tenant_id(text) is 'Raises RH006 when the text is no valid tenant id.';
+
+create or replace function rowhouse.enter_tenant() returns void
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := nullif(current_setting('app.tenant_id', true), '');
+  v_status text;
+begin
+  if v_tenant is null then
+    perform rowhouse.raise_no_tenant();
+  end if;
+  -- Under the row-level security of the registry: a transaction sees the row of its own tenant only.
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant;
+  if v_status = 'active' then
+    return;
+  end if;
+  perform rowhouse.check_tenant_id(v_tenant);
+  perform rowhouse.check_tenant_status(v_tenant, v_status);
+end
+$$;
+
+comment on function rowhouse.enter_tenant() is
+  'Checks that the tenant set in app.tenant_id may work. Raises RH001 (none set), RH006 (malformed), RH002 (unknown), RH003 (suspended) or RH004 (inactive, being erased, erased). The client runs it with the statements that open the transaction.';
+
+create or replace function rowhouse.guard_tenant_write() returns trigger
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := nullif(current_setting('app.tenant_id', true), '');
+  v_lock_key bigint;
+  v_status text;
+begin
+  -- No tenant: the policies refuse the row, unless they don't apply to the role (a superuser restoring a dump).
+  if v_tenant is null then
+    return null;
+  end if;
+  select t.lock_key into v_lock_key from rowhouse.tenants t where t.tenant_id = v_tenant;
+  if v_lock_key is not null then
+    -- Waits for a running erasure or promotion of this tenant, and makes later ones wait for this transaction.
+    perform pg_advisory_xact_lock_shared(v_lock_key);
+  end if;
+  if current_setting('transaction_isolation') = 'read committed' then
+    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant;
+  else
+    -- The snapshot may be older than an erasure that committed meanwhile. Locking the row raises 40001 in that case.
+    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant for share;
+  end if;
+  perform rowhouse.check_tenant_status(v_tenant, v_status);
+  return null;
+end
+$$;
+
+comment on function rowhouse.guard_tenant_write() is
+  'Statement trigger of every tenant table: a write takes the shared lock of its tenant and checks its status again, so that no row is written while or after the tenant is erased, whatever client wrote it.';
+
+-- The default of the parameter is evaluated where the function is called, so it is the caller's search path.
+create or replace function rowhouse.startup_check(p_search_path name[] default current_schemas(true)) returns jsonb
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_result jsonb;
+begin
+  select jsonb_build_object('role', r.rolname, 'superuser', r.rolsuper, 'bypassrls', r.rolbypassrls)
+    into v_result
+    from pg_roles r
+    where r.rolname = current_user;
+
+  return v_result || (
+    select jsonb_build_object(
+      'version', (select max(f.version) from rowhouse.applied_functions f),
+      'exposed', coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname) order by n.nspname, c.relname)
+        filter (where not row_security_active(c.oid)), '[]'),
+      'tenantTables', coalesce(jsonb_agg(jsonb_build_object(
+        'schema', n.nspname,
+        'table', c.relname,
+        'column', p.tenant_column,
+        'type', format_type(p.column_type, null),
+        'visible', n.nspname = (
+          select found.nspname
+            from pg_class other
+            join pg_namespace found on found.oid = other.relnamespace
+            where other.relname = c.relname and found.nspname = any (p_search_path)
+            order by array_position(p_search_path, found.nspname)
+            limit 1) is true
+        ) order by n.nspname, c.relname), '[]'))
+      from rowhouse.protected_tables p
+      join pg_class c on c.oid = p.relation
+      join pg_namespace n on n.oid = c.relnamespace);
+end
+$$;
+
+comment on function rowhouse.startup_check(name[]) is
+  'What a client asks once for each pool, as the role that its transactions use: whether that role is subject to row-level security on every tenant table, and which tables those are.';
+
+revoke execute on function
+  rowhouse.raise_no_tenant(), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
+  rowhouse.guard_tenant_write(), rowhouse.enter_tenant(), rowhouse.current_tenant(), rowhouse.require_tenant(),
+  rowhouse.startup_check(name[])
+  from public;
+
+-- Defaults and policies call these with the rights of whoever runs the statement.
+grant execute on function
+  rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.raise_no_tenant(), rowhouse.guard_tenant_write()
+  to public;
+
+grant execute on function
+  rowhouse.enter_tenant(), rowhouse.check_tenant_id(text), rowhouse.check_tenant_status(text, text),
+  rowhouse.startup_check(name[])
+  to rowhouse_app, rowhouse_admin;
+
+grant select on rowhouse.protected_tables, rowhouse.applied_functions to rowhouse_app, rowhouse_admin;

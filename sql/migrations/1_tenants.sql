@@ -1,0 +1,47 @@
+-- The registry of tenants.
+-- Depends on: sql/bootstrap.sql (roles, schema). Policies and privileges: sql/functions/tenants.sql.
+
+create domain rowhouse.tenant_id as text
+  constraint tenant_id_format check (value ~ '^[a-zA-Z0-9_-]{1,64}$');
+
+comment on domain rowhouse.tenant_id is
+  'Id of a tenant: 1 to 64 letters, digits, underscores or hyphens.';
+
+create table rowhouse.tenants (
+  tenant_id rowhouse.tenant_id primary key,
+  name text not null constraint tenants_name_length check (length(name) between 1 and 200),
+  status text not null default 'active'
+    constraint tenants_status_known check (status in ('active', 'suspended', 'inactive', 'erasing', 'erased')),
+  tier text not null default 'free' constraint tenants_tier_format check (tier ~ '^[a-z][a-z0-9_-]{0,31}$'),
+  settings jsonb not null default '{}' constraint tenants_settings_object check (jsonb_typeof(settings) = 'object'),
+  -- Writers of a tenant share this advisory lock, erasure and promotion take it alone. It is random, so that nobody can
+  -- compute the key of another tenant and hold it.
+  lock_key bigint not null default ('x' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16))::bit(64)::bigint
+    constraint tenants_lock_key_unique unique,
+  partition_schema name constraint tenants_partition_schema_unique unique,
+  status_reason text constraint tenants_status_reason_length check (length(status_reason) <= 500),
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  erased_at timestamptz,
+  constraint tenants_erased_at_matches check ((status = 'erased') = (erased_at is not null))
+);
+
+comment on table rowhouse.tenants is
+  'One row for each tenant. A tenant sees its own row; operators see all. The row of an erased tenant stays, emptied, so that its id is never used again.';
+comment on column rowhouse.tenants.tenant_id is 'Id, chosen by the application; never changes, never used twice.';
+comment on column rowhouse.tenants.name is 'Name for people.';
+comment on column rowhouse.tenants.status is
+  'active: may work. suspended, inactive: may not enter. erasing: an erasure has begun. erased: nothing is left but this row.';
+comment on column rowhouse.tenants.tier is 'Price tier, chooses defaults such as limits.';
+comment on column rowhouse.tenants.settings is 'Configuration of the tenant, a JSON object.';
+comment on column rowhouse.tenants.lock_key is
+  'Random key of the advisory lock that makes writers wait for erasure and promotion, and the other way around.';
+comment on column rowhouse.tenants.partition_schema is
+  'Schema that holds the partitions of a promoted tenant; null while the tenant shares the hash partitions.';
+comment on column rowhouse.tenants.status_reason is 'Why the tenant has its status, for operators.';
+comment on column rowhouse.tenants.created_at is 'When the tenant was provisioned.';
+comment on column rowhouse.tenants.updated_at is 'When this row last changed.';
+comment on column rowhouse.tenants.erased_at is 'When the erasure was committed.';
+
+-- The tenant of a deployment that has only one.
+insert into rowhouse.tenants (tenant_id, name) values ('default', 'default');

@@ -1,0 +1,161 @@
+import {
+  type PoolClient,
+  type QueryClass,
+  type QueryResultRows,
+  queryClassOf,
+  type RunningQuery,
+  type WireConnection,
+} from './pg-internals.ts'
+
+/**
+ * Several statements in one network round trip.
+ *
+ * All of them go out in one write, each as Parse, Bind and Execute of the extended protocol, followed by one Sync. So
+ * the server answers with one ReadyForQuery, which is what an unmodified node-postgres client and poolers expect. After
+ * an error the server skips everything up to the Sync: a failing prelude means that the statement never runs, and a
+ * failing statement means that `commit` is never reached.
+ */
+export interface Batch {
+  /** Statements without parameters that come first: the prelude of a transaction, savepoints. */
+  readonly before: readonly string[]
+  /** The user's statement; its values went through `prepareValue`. */
+  readonly statement?: { readonly sql: string; readonly values: unknown[] } | undefined
+  /** `commit` or `rollback`. */
+  readonly end?: 'commit' | 'rollback' | undefined
+  /** Statements that remove what a transaction can leave on a connection. */
+  readonly cleanUp: readonly string[]
+}
+
+export type BatchPhase = 'before' | 'statement' | 'end' | 'clean-up'
+
+/** How a batch ended. */
+export interface BatchOutcome {
+  /** The first error, and the part of the batch that it stopped; undefined when everything ran. */
+  readonly failure: { readonly error: unknown; readonly phase: BatchPhase } | undefined
+  /** The result of the user's statement. */
+  readonly result: QueryResultRows | undefined
+  /** The command tag of the user's statement, for example `INSERT 0 1`. */
+  readonly tag: string | undefined
+  /** The command tag of `commit` or `rollback`: `COMMIT` answers `ROLLBACK` when the transaction had failed. */
+  readonly endTag: string | undefined
+  /** The transaction status after the batch; unknown (null) after an error, until the next batch. */
+  readonly status: 'I' | 'T' | 'E' | null
+}
+
+/** Sends a batch. Never rejects: a failure is part of the outcome. */
+export function sendBatch(client: PoolClient, batch: Batch): Promise<BatchOutcome> {
+  return new Promise((resolve) => {
+    const query = new (batchQueryClass(queryClassOf(client)))(batch)
+    // The client replaces `callback` to put its query_timeout around it, so every end of the query goes through it.
+    query.callback = (error, result) => {
+      const failed = error !== null && error !== undefined
+      resolve({
+        failure: failed ? { error, phase: query.phase } : undefined,
+        result: batch.statement === undefined ? undefined : result,
+        tag: query.tag,
+        endTag: query.endTag,
+        status: failed ? null : client.getTransactionStatus(),
+      })
+    }
+    client.query(query)
+  })
+}
+
+interface BatchQuery extends RunningQuery {
+  readonly phase: BatchPhase
+  readonly tag: string | undefined
+  readonly endTag: string | undefined
+}
+
+const BATCH_QUERY_CLASSES = new WeakMap<QueryClass, new (batch: Batch) => BatchQuery>()
+
+function batchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
+  let BatchQuery = BATCH_QUERY_CLASSES.get(Query)
+  if (BatchQuery === undefined) {
+    BatchQuery = createBatchQueryClass(Query)
+    BATCH_QUERY_CLASSES.set(Query, BatchQuery)
+  }
+  return BatchQuery
+}
+
+function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
+  return class extends Query implements BatchQuery {
+    readonly #before: readonly string[]
+    readonly #after: readonly string[]
+    readonly #hasStatement: boolean
+    readonly #hasEnd: boolean
+    #completed = 0
+    tag: string | undefined
+    endTag: string | undefined
+
+    constructor(batch: Batch) {
+      super({ text: batch.statement?.sql ?? '', values: batch.statement?.values ?? [], queryMode: 'extended' })
+      this.#before = batch.before
+      this.#after = batch.end === undefined ? batch.cleanUp : [batch.end, ...batch.cleanUp]
+      this.#hasStatement = batch.statement !== undefined
+      this.#hasEnd = batch.end !== undefined
+    }
+
+    /** Which part the server is at, or stopped at. */
+    get phase(): BatchPhase {
+      let index = this.#completed - this.#before.length
+      if (index < 0) return 'before'
+      if (this.#hasStatement && index-- === 0) return 'statement'
+      return this.#hasEnd && index === 0 ? 'end' : 'clean-up'
+    }
+
+    override submit(connection: WireConnection): Error | null {
+      connection.stream.cork?.()
+      try {
+        for (const sql of this.#before) writeStatement(connection, sql)
+        if (this.#hasStatement) this.prepare(connection)
+        else this.#finish(connection)
+      } finally {
+        connection.stream.uncork?.()
+      }
+      return null
+    }
+
+    override _getRows(connection: WireConnection): void {
+      connection.execute({ portal: '', rows: 0 })
+      this.#finish(connection)
+    }
+
+    #finish(connection: WireConnection): void {
+      for (const sql of this.#after) writeStatement(connection, sql)
+      connection.sync()
+    }
+
+    override handleDataRow(message: unknown): void {
+      if (this.#hasStatement && this.phase === 'statement') super.handleDataRow(message)
+    }
+
+    override handleCommandComplete(
+      message: { text: string },
+      connection: WireConnection,
+    ): void {
+      const phase = this.phase
+      if (phase === 'statement') {
+        this.tag = message.text
+        super.handleCommandComplete(message, connection)
+      } else if (phase === 'end') {
+        this.endTag = message.text
+      }
+      this.#completed++
+    }
+
+    override handleEmptyQuery(): void {
+      this.#completed++
+    }
+
+    override handleCopyInResponse(): void {
+      // Unreachable: COPY FROM STDIN is refused before it is sent. Answering here would leave the protocol out of step.
+    }
+  }
+}
+
+function writeStatement(connection: WireConnection, sql: string): void {
+  connection.parse({ text: sql })
+  connection.bind({})
+  connection.execute({})
+}

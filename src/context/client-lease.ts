@@ -1,0 +1,89 @@
+import { type Batch, type BatchOutcome, sendBatch } from './batch.ts'
+import { sendCancelRequest } from './cancel-request.ts'
+import { isDatabaseError, type PoolClient } from './pg-internals.ts'
+
+/**
+ * A client while it is checked out of the pool.
+ *
+ * It goes back to the pool only when it is known to be clean: idle, outside a transaction, nothing on its way. In every
+ * other case it is destroyed; pg-pool itself would hand out a client with somebody's open transaction.
+ */
+export class ClientLease {
+  readonly #client: PoolClient
+  readonly #onError = (error: unknown): void => this.markUnusable(error)
+  #unusable: { readonly reason: unknown } | undefined
+  #running = 0
+  #cancelling: Promise<void> | undefined
+  #released = false
+
+  constructor(client: PoolClient) {
+    this.#client = client
+    // Without a listener, a backend that dies while the client is checked out would crash the process.
+    client.on('error', this.#onError)
+  }
+
+  /** The login of the connection, for messages. */
+  get login(): string {
+    return this.#client.user ?? 'the login'
+  }
+
+  /** The process id of the backend, as the server or the pooler gave it. */
+  get processId(): number | null {
+    return this.#client.processID
+  }
+
+  /** Why the client can't be used any more; undefined while it can. */
+  get unusable(): { readonly reason: unknown } | undefined {
+    return this.#unusable
+  }
+
+  /** Sends a batch; must not be called while another runs, except on a pipelined client. */
+  async send(batch: Batch): Promise<BatchOutcome> {
+    this.#running++
+    const outcome = await sendBatch(this.#client, batch)
+    const error = outcome.failure?.error
+    if (error !== undefined && !leavesClientUsable(error)) {
+      // The batch may still be running on the server (query_timeout), so it stays counted.
+      this.markUnusable(error)
+    } else {
+      this.#running--
+    }
+    return outcome
+  }
+
+  /** Makes sure that the client is destroyed instead of going back to the pool. The first reason is kept. */
+  markUnusable(reason: unknown): void {
+    this.#unusable ??= { reason }
+  }
+
+  /** Cancels what runs now, if anything. The lease isn't given back before the server has taken the request. */
+  cancel(): Promise<void> {
+    if (this.#running === 0 || this.#released) return Promise.resolve()
+    this.#cancelling ??= sendCancelRequest(this.#client).finally(() => {
+      this.#cancelling = undefined
+    })
+    return this.#cancelling
+  }
+
+  /** Gives the client back to the pool when it is clean, and destroys it otherwise. */
+  async release(): Promise<void> {
+    if (this.#released) return
+    this.#released = true
+    await this.#cancelling
+    this.#client.off('error', this.#onError)
+    if (this.#unusable === undefined && this.#running === 0 && this.#client.getTransactionStatus() === 'I') {
+      this.#client.release()
+      return
+    }
+    // What still runs would otherwise go on, and might commit, after its caller has seen an error.
+    if (this.#running > 0) void sendCancelRequest(this.#client)
+    this.#client.connection.stream.destroy()
+    this.#client.release(true)
+  }
+}
+
+/** An error of the server leaves the connection in step, unless it says that the server ends the session. */
+function leavesClientUsable(error: unknown): boolean {
+  if (!isDatabaseError(error)) return false
+  return error.severity !== 'FATAL' && error.severity !== 'PANIC'
+}

@@ -1,0 +1,74 @@
+import type { AccessMode, IsolationLevel } from 'kysely'
+import { quoteIdentifier, quoteLiteral } from './quote.ts'
+
+/** Who a transaction runs as. */
+export interface Identity {
+  /** The role of the transaction; undefined keeps the login. */
+  readonly role: string | undefined
+  /** `''` for operators, who enter no tenant. */
+  readonly tenantId: string
+  readonly userId: string
+  readonly requestId: string
+}
+
+export interface TransactionSettings {
+  readonly isolationLevel?: IsolationLevel | undefined
+  readonly accessMode?: AccessMode | undefined
+}
+
+/**
+ * The statements that open a transaction, in the order in which they run.
+ *
+ * `begin` stands alone and the isolation level follows: a failing `start transaction isolation level ...` would leave
+ * no transaction at all, and what is already on its way behind it would run without a tenant. All settings are written
+ * every time, so that nothing older shows through, and as `set local`, because hardened servers revoke `set_config`.
+ */
+export function transactionPrelude(identity: readonly string[], settings: TransactionSettings): string[] {
+  const { isolationLevel, accessMode } = settings
+  const statements = ['begin']
+  if (isolationLevel !== undefined) statements.push(`set transaction isolation level ${isolationLevel}`)
+  if (accessMode !== undefined) statements.push(`set transaction ${accessMode}`)
+  statements.push(...identity)
+  return statements
+}
+
+/** The statements that make a transaction run as a tenant, or as an operator. */
+export function identityStatements({ role, tenantId, userId, requestId }: Identity): string[] {
+  const statements = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
+  statements.push(
+    `set local app.tenant_id = ${quoteLiteral(tenantId)}`,
+    `set local app.user_id = ${quoteLiteral(userId)}`,
+    `set local app.request_id = ${quoteLiteral(requestId)}`,
+  )
+  // Unknown and suspended tenants are refused in the same round trip.
+  if (tenantId !== '') statements.push('select rowhouse.enter_tenant()')
+  return statements
+}
+
+/**
+ * What a transaction can leave on a connection and how it is removed: held cursors, temporary objects, the last values
+ * of sequences, listeners, session advisory locks, a session role, session settings. Each is legal in a message of
+ * several statements, and all of them together take about 40 microseconds.
+ */
+const CLEAN_UP = [
+  'close all',
+  'discard temp',
+  'discard sequences',
+  'unlisten *',
+  'select pg_advisory_unlock_all()',
+  'reset role',
+] as const
+
+/** After a transaction on a pool that the application shares with us: its own session settings stay. */
+export const CLEAN_UP_SHARED: readonly string[] = [
+  ...CLEAN_UP,
+  'reset app.tenant_id',
+  'reset app.user_id',
+  'reset app.request_id',
+  'reset row_security',
+  'reset default_transaction_isolation',
+  'reset default_transaction_read_only',
+]
+
+/** After a transaction on a pool of our own: every setting goes back to what the connection began with. */
+export const CLEAN_UP_OWN: readonly string[] = [...CLEAN_UP, 'reset all', 'deallocate all']

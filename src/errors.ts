@@ -1,0 +1,235 @@
+/**
+ * Errors of rowhouse.
+ *
+ * Every failure that rowhouse detects is a {@link RowhouseError} with a stable `code`. Failures that the database
+ * detects carry an SQLSTATE of class `RH`; each SQLSTATE is one code, and a class of its own where callers branch.
+ * Messages name only what the caller named: never another tenant's id, key or row.
+ */
+
+/** What a code means to a caller: the HTTP status to answer with, whether trying again can help, what to do next. */
+interface ErrorKind {
+  readonly sqlstate?: string
+  readonly httpStatus: number
+  readonly retryable?: boolean
+  readonly hint: string
+}
+
+/** All codes. A code is never reused for another meaning. */
+const ERROR_KINDS = {
+  no_tenant_context: {
+    sqlstate: 'RH001',
+    httpStatus: 500,
+    hint: 'Run the statement inside withTenant(id, fn), or set app.tenant_id in the transaction.',
+  },
+  tenant_not_found: {
+    sqlstate: 'RH002',
+    httpStatus: 404,
+    hint: 'Create the tenant with rowhouse.tenants.provision(id).',
+  },
+  tenant_suspended: {
+    sqlstate: 'RH003',
+    httpStatus: 403,
+    hint: 'Let the tenant work again with rowhouse.tenants.resume(id).',
+  },
+  tenant_inactive: {
+    sqlstate: 'RH004',
+    httpStatus: 403,
+    hint: 'An inactive tenant is activated with rowhouse.tenants.resume(id); an erased one stays erased.',
+  },
+  tenant_mismatch: {
+    sqlstate: 'RH005',
+    httpStatus: 500,
+    hint: 'Finish the work of one tenant before entering another; contexts of two tenants never nest.',
+  },
+  invalid_tenant_id: {
+    sqlstate: 'RH006',
+    httpStatus: 400,
+    hint: 'A tenant id is 1 to 64 letters, digits, underscores or hyphens.',
+  },
+  table_not_protectable: {
+    sqlstate: 'RH010',
+    httpStatus: 500,
+    hint: 'Run protect_table as a dry run; its report names what stands in the way.',
+  },
+  table_not_protected: {
+    sqlstate: 'RH011',
+    httpStatus: 500,
+    hint: 'Put the table under protection with rowhouse.protect_table(table).',
+  },
+  collection_not_found: {
+    sqlstate: 'RH020',
+    httpStatus: 404,
+    hint: 'Create the collection with rowhouse.create_collection(name, dimensions).',
+  },
+  invalid_collection: {
+    sqlstate: 'RH021',
+    httpStatus: 400,
+    hint: 'See the comment of rowhouse.create_collection for the accepted names, dimensions and metrics.',
+  },
+  pgvector_missing: {
+    sqlstate: 'RH022',
+    httpStatus: 500,
+    hint: 'A superuser, or the administration console of a managed service, runs: create extension vector.',
+  },
+  invalid_embedding: {
+    sqlstate: 'RH023',
+    httpStatus: 400,
+    hint: "An embedding has exactly the collection's number of dimensions, each a finite number.",
+  },
+  invalid_document: {
+    sqlstate: 'RH024',
+    httpStatus: 400,
+    hint: 'A document has an id, text content and an embedding; metadata is a JSON object.',
+  },
+  unregistered_table: {
+    sqlstate: 'RH030',
+    httpStatus: 500,
+    hint: 'Put the named table under rowhouse.protect_table, or delete the rows of the tenant from it, then erase again.',
+  },
+  residue_found: {
+    sqlstate: 'RH031',
+    httpStatus: 500,
+    hint: 'Something kept rows of the tenant alive (a trigger or a rule on the named table); nothing was erased.',
+  },
+  tenant_busy: {
+    sqlstate: 'RH032',
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Running transactions of the tenant did not finish in time; try again.',
+  },
+  connection_tainted: {
+    httpStatus: 500,
+    hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',
+  },
+  unawaited_query: {
+    httpStatus: 500,
+    hint: 'Await every query before the callback returns; the transaction was rolled back.',
+  },
+  context_ended: {
+    httpStatus: 500,
+    hint: 'The database handle of a callback works only until the callback returns.',
+  },
+  aborted_transaction: {
+    httpStatus: 500,
+    hint: 'A statement had failed, so commit rolled back; let the error leave the callback or use a savepoint.',
+  },
+  role_not_restricted: {
+    httpStatus: 500,
+    hint: 'Use the role rowhouse_app, or another that is no superuser, has no BYPASSRLS and owns no tenant table.',
+  },
+  not_migrated: { httpStatus: 500, hint: 'Run `npx rowhouse migrate` or rowhouse.migrate() once.' },
+  database_newer: {
+    httpStatus: 500,
+    hint: 'The database was migrated by a newer rowhouse; deploy that version or a later one.',
+  },
+  server_too_old: { httpStatus: 500, hint: 'rowhouse needs PostgreSQL 15 or later.' },
+  missing_privilege: { httpStatus: 500, hint: 'See the message for the statement that grants what is missing.' },
+  connection_failed: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Check host, port, database, user and password, and that the server accepts connections.',
+  },
+  invalid_argument: { httpStatus: 400, hint: 'See the message.' },
+} as const satisfies Record<string, ErrorKind>
+
+/** The stable name of a failure, for example `tenant_suspended`. */
+export type RowhouseErrorCode = keyof typeof ERROR_KINDS
+
+export interface RowhouseErrorOptions {
+  /** What led to this error. Kept out of `JSON.stringify` and log serializers: it may hold values. */
+  readonly cause?: unknown
+  /** A more specific next step than the one of the code. */
+  readonly hint?: string
+}
+
+/**
+ * A failure that rowhouse detected.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await rowhouse.withTenant('acme', work)
+ * } catch (error) {
+ *   if (error instanceof RowhouseError && error.retryable) return retryLater()
+ *   throw error
+ * }
+ * ```
+ */
+export class RowhouseError extends Error {
+  /** Stable name of the failure. */
+  readonly code: RowhouseErrorCode
+  /** The SQLSTATE when the database raised it, for use from other languages. */
+  readonly sqlstate: string | undefined
+  /** The HTTP status to answer a request with. */
+  readonly httpStatus: number
+  /** Whether the same call may succeed later without a change. */
+  readonly retryable: boolean
+  /** The next thing to do, in one sentence. */
+  readonly hint: string
+
+  constructor(code: RowhouseErrorCode, message: string, options: RowhouseErrorOptions = {}) {
+    super(message)
+    const kind: ErrorKind = ERROR_KINDS[code]
+    this.name = new.target.name
+    this.code = code
+    this.sqlstate = kind.sqlstate
+    this.httpStatus = kind.httpStatus
+    this.retryable = kind.retryable ?? false
+    this.hint = options.hint ?? kind.hint
+    if (options.cause !== undefined) {
+      Object.defineProperty(this, 'cause', { value: options.cause, enumerable: false, configurable: true })
+    }
+  }
+}
+
+/** No tenant was set (SQLSTATE RH001). */
+export class NoTenantContextError extends RowhouseError {}
+/** The tenant is not in the registry (RH002, HTTP 404). */
+export class TenantNotFoundError extends RowhouseError {}
+/** The tenant is suspended (RH003, HTTP 403). */
+export class TenantSuspendedError extends RowhouseError {}
+/** The tenant is inactive, being erased or erased (RH004, HTTP 403). */
+export class TenantInactiveError extends RowhouseError {}
+/** Another tenant was entered inside a tenant's transaction (RH005). */
+export class TenantMismatchError extends RowhouseError {}
+/** A connection could not be trusted any more and was destroyed instead of reused. */
+export class ConnectionTaintedError extends RowhouseError {}
+
+const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = {
+  no_tenant_context: NoTenantContextError,
+  tenant_not_found: TenantNotFoundError,
+  tenant_suspended: TenantSuspendedError,
+  tenant_inactive: TenantInactiveError,
+  tenant_mismatch: TenantMismatchError,
+  connection_tainted: ConnectionTaintedError,
+}
+
+const CODE_BY_SQLSTATE = new Map<string, RowhouseErrorCode>()
+for (const [code, kind] of Object.entries(ERROR_KINDS) as [RowhouseErrorCode, ErrorKind][]) {
+  if (kind.sqlstate !== undefined) CODE_BY_SQLSTATE.set(kind.sqlstate, code)
+}
+
+/** Makes the error of a code, as the class that callers branch on. */
+export function createRowhouseError(
+  code: RowhouseErrorCode,
+  message: string,
+  options?: RowhouseErrorOptions,
+): RowhouseError {
+  const ErrorClass = ERROR_CLASSES[code] ?? RowhouseError
+  return new ErrorClass(code, message, options)
+}
+
+/**
+ * Turns an error that Postgres raised with an SQLSTATE of class RH into its {@link RowhouseError}; any other value is
+ * returned as it is. The hint of the raise statement, where it has one, replaces the hint of the code.
+ */
+export function mapDatabaseError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof RowhouseError) return error
+  const { code: sqlstate, hint } = error as Error & { code?: unknown; hint?: unknown }
+  const code = typeof sqlstate === 'string' ? CODE_BY_SQLSTATE.get(sqlstate) : undefined
+  if (code === undefined) return error
+  return createRowhouseError(code, error.message, {
+    cause: error,
+    ...(typeof hint === 'string' && hint !== '' ? { hint } : {}),
+  })
+}
