@@ -2,5 +2,11 @@
 import { createOutput } from './output.ts'
 import { runCommandLine } from './run.ts'
 
+// A reader that has seen enough, such as `head`, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
 const output = createOutput(process.stdout, process.stderr, process.env)
 process.exitCode = await runCommandLine(process.argv.slice(2), output, process.env)

@@ -1,6 +1,6 @@
 import type { ClientBase } from 'pg'
 import { applyFunctions } from './apply-functions.ts'
-import { runBootstrap } from './bootstrap.ts'
+import { needsBootstrap, runBootstrap } from './bootstrap.ts'
 import { type Inspection, inspect } from './inspect.ts'
 import { takeMigrationLock } from './lock.ts'
 import { packageVersion } from './package-version.ts'
@@ -10,7 +10,7 @@ import type { AppliedFile, MigrationReport, ProgressListener } from './report.ts
 import { runMigrations } from './run-migrations.ts'
 import { type MigrationConnection, withClient } from './session.ts'
 import { loadSqlFiles, type SqlFiles } from './sql-files.ts'
-import { inTransaction, retryTransient } from './transaction.ts'
+import { inTransaction, isRoleCollision, isTransient, retry } from './transaction.ts'
 
 export interface MigrateOptions {
   /** Called when a step begins and when it ended. */
@@ -52,7 +52,9 @@ export async function migrateFiles(
   const connected = progress.start('connect')
   return withClient(connection, async (client) => {
     connected()
-    const inspection = await progress.run('check', () => inspect(client, files, dryRun))
+    const inspection = await progress.run('check', () =>
+      inTransaction(client, () => inspect(client, files, dryRun), { readOnly: true }),
+    )
     refuseChangedMigrations(inspection.plan)
     const applied =
       dryRun || inspection.upToDate ? inspection.plan.pending : await install(client, files, inspection, progress)
@@ -72,35 +74,35 @@ export async function migrateFiles(
 /** Several databases of one server may collide at their common roles; each collision lets one of them pass. */
 const BOOTSTRAP_ATTEMPTS = 20
 /** A deadlock with, or a lock held by, transactions of the running application. */
-const UPDATE_ATTEMPTS = 6
+const UPDATE_ATTEMPTS = 10
 
 async function install(
   client: ClientBase,
   files: SqlFiles,
-  { plan, preparations }: Inspection,
+  inspection: Inspection,
   progress: Progress,
 ): Promise<AppliedFile[]> {
   const applied: AppliedFile[] = []
-  if (plan.bootstrap || preparations.length > 0) {
-    await retryTransient(BOOTSTRAP_ATTEMPTS, () =>
+  if (needsBootstrap(inspection)) {
+    const ran = await retry(BOOTSTRAP_ATTEMPTS, isRoleCollision, () =>
       inTransaction(client, async () => {
         await progress.run('lock', () => takeMigrationLock(client))
-        await progress.run('bootstrap', () => runBootstrap(client, files), files.bootstrap.file)
+        return progress.run('bootstrap', () => runBootstrap(client, files), files.bootstrap.file)
       }),
     )
-    applied.push({ file: files.bootstrap.file, kind: 'bootstrap', sql: files.bootstrap.sql })
+    if (ran) applied.push({ file: files.bootstrap.file, kind: 'bootstrap', sql: files.bootstrap.sql })
   }
-  applied.push(
-    ...(await retryTransient(UPDATE_ATTEMPTS, () => inTransaction(client, () => update(client, files, progress)))),
+  const updated = await retry(UPDATE_ATTEMPTS, isTransient, () =>
+    inTransaction(client, () => update(client, files, progress)),
   )
-  return applied
+  return [...applied, ...updated]
 }
 
 /** Applies what is still pending once the lock is ours: another run may have done it meanwhile. */
 async function update(client: ClientBase, files: SqlFiles, progress: Progress): Promise<AppliedFile[]> {
   await progress.run('lock', () => takeMigrationLock(client))
   // A lock that a long transaction of the application holds would make all others queue behind this run.
-  await client.query("set local lock_timeout = '5s'")
+  await client.query("set local lock_timeout = '2s'")
   await client.query('set local role rowhouse_owner')
   const plan = makePlan(files, await readAppliedState(client))
   refuseChangedMigrations(plan)

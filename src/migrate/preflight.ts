@@ -5,8 +5,8 @@ import { ROLE_NAMES, type ServerFacts } from './server-facts.ts'
 const OLDEST_SERVER = 150000
 
 /**
- * The minor releases of 2026-08-13. The release after it (2026-11-12; 15.20) fixed CVE-2026-116327, CVE-2026-120154 and
- * others through which row-level security could be got around, so these and older ones miss those fixes.
+ * The minor releases of 2026-08-13. Those of 2026-11-12 (15.20) fixed CVE-2026-116327, CVE-2026-120154 and others
+ * through which row-level security could be got around, so these and older ones miss those fixes.
  */
 const LAST_MINOR_WITHOUT_FIXES: Readonly<Record<number, number>> = { 15: 19, 16: 15, 17: 11, 18: 6 }
 
@@ -27,8 +27,8 @@ export function serverWarnings(facts: Pick<ServerFacts, 'versionNumber'>): strin
   const lastWithoutFixes = LAST_MINOR_WITHOUT_FIXES[major]
   if (lastWithoutFixes === undefined || minor > lastWithoutFixes) return []
   return [
-    `PostgreSQL ${major}.${minor} misses fixes of 2026-11-12 for ways around row-level security ` +
-      `(CVE-2026-116327, CVE-2026-120154): update the server to ${major}.${lastWithoutFixes + 1} or later.`,
+    `PostgreSQL ${major}.${minor} is older than the releases of 2026-11-12, which closed ways around row-level security ` +
+      `(CVE-2026-116327, CVE-2026-120154): update the server to a release after ${major}.${lastWithoutFixes}.`,
   ]
 }
 
@@ -117,20 +117,25 @@ function schemaObstacle(facts: ServerFacts): RowhouseError | undefined {
     )
   }
   if (!facts.ownerCanCreate && !facts.canGrantCreate && !facts.superuser) {
+    const administrator = `The owner of the database, ${facts.databaseOwner}, or a superuser`
     return roleOf(facts, ROLE_NAMES[0])
-      ? missingPrivilege(`rowhouse_owner may not create schemas in the database ${facts.database}`, [
-          `grant create on database ${database} to rowhouse_owner;`,
-        ])
-      : missingPrivilege(`${facts.login} may not grant CREATE on the database ${facts.database}`, [
-          `grant create on database ${database} to ${quoteIdentifier(facts.login)} with grant option;`,
-        ])
+      ? missingPrivilege(
+          `rowhouse_owner may not create schemas in the database ${facts.database}`,
+          [`grant create on database ${database} to rowhouse_owner;`],
+          administrator,
+        )
+      : missingPrivilege(
+          `${facts.login} may not grant CREATE on the database ${facts.database}`,
+          [`grant create on database ${database} to ${quoteIdentifier(facts.login)} with grant option;`],
+          administrator,
+        )
   }
   return undefined
 }
 
-function missingPrivilege(problem: string, sql: string[]): RowhouseError {
+function missingPrivilege(problem: string, sql: string[], administrator = 'An administrator'): RowhouseError {
   return createRowhouseError('missing_privilege', `${problem}.`, {
-    hint: `An administrator runs: ${sql.join(' ')}`,
+    hint: `${administrator} runs: ${sql.join(' ')}`,
   })
 }
 

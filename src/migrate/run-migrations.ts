@@ -40,7 +40,7 @@ export async function runMigrations(
   try {
     await runPostgresMigrations({ client: runner as unknown as ClientBase as never }, folder)
   } catch (error) {
-    // Its own error is text around ours; transient errors must stay recognizable.
+    // Its own error is text around ours.
     throw runner.failure ?? describeLibraryError(error)
   }
   await client.query('set local search_path = pg_catalog, pg_temp')

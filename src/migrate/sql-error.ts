@@ -9,10 +9,7 @@ interface PostgresError extends Error {
   readonly detail?: string
 }
 
-/**
- * Runs SQL of a file; when it fails, throws one sentence that names file and line. Transient errors pass unchanged, so
- * that they can be tried again.
- */
+/** Runs SQL of a file; when it fails, throws one sentence that names file and line, and the error as its cause. */
 export async function describeSqlErrors<T>(
   { file, sql }: { file: string; sql: string },
   run: () => Promise<T>,
@@ -20,8 +17,7 @@ export async function describeSqlErrors<T>(
   try {
     return await run()
   } catch (error) {
-    if (error instanceof RowhouseError || isTransient(error)) throw error
-    throw describe(file, sql, error)
+    throw error instanceof RowhouseError ? error : describe(file, sql, error)
   }
 }
 
@@ -34,18 +30,26 @@ function describe(file: string, sql: string, error: unknown): RowhouseError {
     })
   }
   const line = position === undefined ? '' : `, line ${sql.slice(0, Number(position)).split('\n').length}`
-  const trigger = where === undefined ? undefined : /^PL\/pgSQL function (.+?) line/m.exec(where)?.[1]
-  const ours = trigger === undefined || trigger.startsWith('rowhouse.') || trigger.startsWith('inline_code_block')
   return createRowhouseError(
     'not_migrated',
     `${file}${line} failed, and nothing of it was kept: ${message} (SQLSTATE ${code ?? 'none'}).`,
-    {
-      hint: ours
-        ? 'See the message; when the database was not changed by hand, please report it.'
-        : `It was raised by ${trigger}: if that is an event trigger of this database, let it allow rowhouse_owner, or disable it during the migration.`,
-      cause: error,
-    },
+    { hint: explainFailure(error, where), cause: error },
   )
+}
+
+function explainFailure(error: unknown, where: string | undefined): string {
+  if (isTransient(error)) {
+    return 'Look for long transactions in pg_stat_activity, let them end, and run migrate again.'
+  }
+  // Functions of ours are shown with their schema, or without one where the search path finds them.
+  const raisedBy = where === undefined ? undefined : /^PL\/pgSQL function (.+?\)) line/m.exec(where)?.[1]
+  if (raisedBy?.includes('.') && !raisedBy.startsWith('rowhouse.')) {
+    return (
+      `It was raised by ${raisedBy}: if an event trigger of this database calls that, ` +
+      'let it allow rowhouse_owner, or disable it during the migration.'
+    )
+  }
+  return 'See the message; when the schema rowhouse was not changed by hand, please report it.'
 }
 
 /** Whether the server or the network ended the connection. */

@@ -3,6 +3,7 @@ import { packageVersion } from './package-version.ts'
 import type { MigrationStatus } from './report.ts'
 import { type MigrationConnection, withClient } from './session.ts'
 import { loadSqlFiles } from './sql-files.ts'
+import { inTransaction } from './transaction.ts'
 
 /**
  * Says, file by file, what a database has of this version. Reads in one read-only transaction and writes nothing.
@@ -25,7 +26,11 @@ export async function migrationStatusOfFiles(
 ): Promise<MigrationStatus> {
   const files = await loadSqlFiles(sqlFolder)
   return withClient(connection, async (client) => {
-    const { facts, plan, preparations, warnings, upToDate } = await inspect(client, files, true)
+    const { facts, plan, preparations, warnings, upToDate } = await inTransaction(
+      client,
+      () => inspect(client, files, true),
+      { readOnly: true },
+    )
     return {
       database: facts.database,
       serverVersion: facts.version,

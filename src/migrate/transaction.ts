@@ -40,35 +40,52 @@ export async function inTransaction<T>(
   }
 }
 
-/** Errors that another transaction of the same moment caused; the same work succeeds when it is done again. */
+/** Another transaction stood in the way at this moment; the same work succeeds when it is done again. */
 export function isTransient(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const { code } = error as Error & { code?: string }
+  const { code, message } = databaseError(error)
   switch (code) {
-    case '23505': // unique_violation: another database of this server just created the same role
-    case '42710': // duplicate_object: the same, seen later
     case '40001': // serialization_failure
     case '40P01': // deadlock_detected
     case '55P03': // lock_not_available: our own lock_timeout
       return true
     case 'XX000':
-      return error.message.includes('tuple concurrently')
+      return message.startsWith('tuple concurrently')
     default:
       return false
   }
 }
 
+/** Another database of this server created or granted the same roles at this moment. */
+export function isRoleCollision(error: unknown): boolean {
+  const { code } = databaseError(error)
+  // unique_violation, and duplicate_object where the other one was a little faster.
+  return code === '23505' || code === '42710' || isTransient(error)
+}
+
+/** The error that Postgres sent, which may be the cause of ours. */
+function databaseError(error: unknown): { code?: string; message: string } {
+  const origin = error instanceof RowhouseError ? error.cause : error
+  return origin instanceof Error ? (origin as Error & { code?: string }) : { message: '' }
+}
+
+const LONGEST_PAUSE_MS = 500
+
 /**
- * Runs work again while it fails for a transient reason, at most `attempts` times in all. Pauses grow and are spread at
- * random, so that those who collided don't collide again.
+ * Runs work again while it fails for a reason that passes, at most `attempts` times in all. Pauses grow and are spread
+ * at random, so that those who collided don't collide again.
  */
-export async function retryTransient<T>(attempts: number, work: () => Promise<T>): Promise<T> {
+export async function retry<T>(
+  attempts: number,
+  passes: (error: unknown) => boolean,
+  work: () => Promise<T>,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await work()
     } catch (error) {
-      if (error instanceof RowhouseError || attempt >= attempts || !isTransient(error)) throw error
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * 2 ** attempt))
+      if (attempt >= attempts || !passes(error)) throw error
+      const pause = Math.random() * Math.min(LONGEST_PAUSE_MS, 20 * 2 ** attempt)
+      await new Promise((resolve) => setTimeout(resolve, pause))
     }
   }
 }

@@ -1,0 +1,104 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { MIGRATION_LOCK } from '../../src/migrate/lock.ts'
+import { migrate } from '../../src/migrate/migrate.ts'
+import type { MigrationReport } from '../../src/migrate/report.ts'
+import { SQL_FOLDER } from '../../src/migrate/sql-files.ts'
+import { createTestDatabase, type TestDatabase, useServer } from './support.ts'
+
+useServer()
+
+let databases: TestDatabase[]
+
+beforeEach(() => {
+  databases = []
+})
+afterEach(async () => {
+  for (const database of databases) await database.drop()
+})
+
+async function newDatabase(): Promise<TestDatabase> {
+  const database = await createTestDatabase()
+  databases.push(database)
+  return database
+}
+
+function howOftenApplied(reports: readonly MigrationReport[], file: string): number {
+  return reports.filter(({ applied }) => applied.some((entry) => entry.file === file)).length
+}
+
+describe('many migrations at once', () => {
+  test('20 connections in one database: each file is applied once, nobody polls', async () => {
+    const database = await newDatabase()
+    const begun = performance.now()
+    const reports = await Promise.all(Array.from({ length: 20 }, () => migrate({ connectionString: database.url })))
+    const duration = performance.now() - begun
+
+    expect(howOftenApplied(reports, 'bootstrap.sql')).toBe(1)
+    expect(howOftenApplied(reports, 'migrations/1_tenants.sql')).toBe(1)
+    expect(howOftenApplied(reports, 'functions/context.sql')).toBe(1)
+    // postgres-migrations alone looks for its lock once a second: 20 of them one after the other take much longer.
+    expect(duration).toBeLessThan(5_000)
+  })
+
+  test('5 databases of one server at once, 4 connections each', async () => {
+    for (let index = 0; index < 5; index++) await newDatabase()
+    const runs = databases.flatMap((database) => [0, 1, 2, 3].map(() => migrate({ connectionString: database.url })))
+    const reports = await Promise.all(runs)
+    expect(howOftenApplied(reports, 'migrations/1_tenants.sql')).toBe(5)
+  })
+
+  test('a run waits while another one holds the lock', async () => {
+    const database = await newDatabase()
+    const holder = await database.connect()
+    await holder.query(`begin; select pg_advisory_xact_lock(${MIGRATION_LOCK.join(', ')})`)
+    let finished = false
+    const run = migrate({ connectionString: database.url }).finally(() => {
+      finished = true
+    })
+    await waitUntil(async () => {
+      const waiting = await database.admin(
+        `select from pg_locks where locktype = 'advisory' and not granted and classid = $1 and objid = $2`,
+        [...MIGRATION_LOCK],
+      )
+      return waiting.length === 1
+    })
+    expect(finished).toBe(false)
+    await holder.query('commit')
+    expect((await run).applied.length).toBeGreaterThan(1)
+  })
+
+  test('without the lock, two bootstraps at once collide (control)', async () => {
+    const database = await newDatabase()
+    const bootstrap = await readFile(join(SQL_FOLDER, 'bootstrap.sql'), 'utf8')
+    const [first, second] = [await database.connect(), await database.connect()]
+    await first.query(`begin; ${bootstrap}`)
+    const collision = second.query(`begin; ${bootstrap}; commit`).then(
+      () => undefined,
+      (error: { code?: string }) => error.code,
+    )
+    await waitUntil(async () => (await database.admin('select from pg_locks where not granted')).length > 0)
+    await first.query('commit')
+    expect(['23505', '42P06', '42710', 'XX000']).toContain(await collision)
+  })
+})
+
+test('a lock that the application holds for long is waited for in turns, and the run succeeds in the end', async () => {
+  const database = await newDatabase()
+  await migrate({ connectionString: database.url })
+  await database.admin("update rowhouse.applied_functions set checksum = 'x' where file <> 'bootstrap.sql'")
+  const application = await database.connect(database.adminUrl)
+  await application.query('begin; select from rowhouse.tenants; lock table rowhouse.tenants in access exclusive mode')
+  const run = migrate({ connectionString: database.url })
+  setTimeout(() => void application.query('commit'), 2_300)
+  expect(howOftenApplied([await run], 'functions/tenants.sql')).toBe(1)
+}, 30_000)
+
+async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('the condition did not come true in 10 s')
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
