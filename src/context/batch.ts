@@ -19,19 +19,30 @@ export interface Batch {
   /** Statements without parameters that come first: the prelude of a transaction, savepoints. */
   readonly before: readonly string[]
   /** The user's statement; its values went through `prepareValue`. */
-  readonly statement?: { readonly sql: string; readonly values: unknown[] } | undefined
+  readonly statement?: SentStatement | undefined
   /** `commit` or `rollback`. */
   readonly end?: 'commit' | 'rollback' | undefined
   /** Statements that remove what a transaction can leave on a connection. */
   readonly cleanUp: readonly string[]
 }
 
+export interface SentStatement {
+  readonly sql: string
+  readonly values: unknown[]
+}
+
 export type BatchPhase = 'before' | 'statement' | 'end' | 'clean-up'
+
+export interface BatchFailure {
+  readonly error: unknown
+  /** The part of the batch that the error stopped. */
+  readonly phase: BatchPhase
+}
 
 /** How a batch ended. */
 export interface BatchOutcome {
-  /** The first error, and the part of the batch that it stopped; undefined when everything ran. */
-  readonly failure: { readonly error: unknown; readonly phase: BatchPhase } | undefined
+  /** Undefined when everything ran. */
+  readonly failure: BatchFailure | undefined
   /** The result of the user's statement. */
   readonly result: QueryResultRows | undefined
   /** The command tag of the user's statement, for example `INSERT 0 1`. */

@@ -22,7 +22,6 @@ export class ClientLease {
     client.on('error', this.#onError)
   }
 
-  /** The login of the connection, for messages. */
   get login(): string {
     return this.#client.user ?? 'the login'
   }

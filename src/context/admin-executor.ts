@@ -1,0 +1,43 @@
+import type { Kysely, Log, TransactionSettings } from 'kysely'
+import { sessionConnections } from './connection-providers.ts'
+import type { ConnectionSource } from './connection-source.ts'
+import { identityStatements } from './prelude.ts'
+import { createTenantKysely } from './tenant-kysely.ts'
+import { type SessionIdentity, TransactionSession } from './transaction-session.ts'
+
+/** The role of operators. */
+const ADMIN_ROLE = 'rowhouse_admin'
+
+/**
+ * What the modules across tenants run their SQL with: transactions as `rowhouse_admin`, in no tenant. Fails with
+ * `missing_privilege` when the login may not act as that role; the message names the grant.
+ */
+export interface AdminExecutor {
+  /** Each statement is a transaction of its own, in one network round trip. */
+  readonly db: Kysely<any>
+  /** Runs `fn` in one transaction. */
+  transaction<T>(fn: (db: Kysely<any>) => Promise<T>, settings?: TransactionSettings): Promise<T>
+}
+
+export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
+  const identity: SessionIdentity = {
+    statements: identityStatements({ role: ADMIN_ROLE, tenantId: '', userId: '', requestId: '' }),
+    role: ADMIN_ROLE,
+    settings: {},
+  }
+  const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
+    keepTraces: false,
+  })
+  const db = createTenantKysely<any>({ statements: connections, connections, beforeCompile: (node) => node }, [])
+  return {
+    db,
+    transaction: (fn, { isolationLevel, accessMode } = {}) => {
+      let builder = db.transaction()
+      if (isolationLevel !== undefined) builder = builder.setIsolationLevel(isolationLevel)
+      if (accessMode !== undefined) builder = builder.setAccessMode(accessMode)
+      return builder.execute(fn)
+    },
+  }
+}
+
+const CONTEXT = (log: Log) => ({ log, terminate: async () => {} })

@@ -1,0 +1,82 @@
+import type pg from 'pg'
+import { createRowhouseError } from '../errors.ts'
+import { ClientLease } from './client-lease.ts'
+import { explainConnectError } from './explain-error.ts'
+import { type PoolClient, queryClassOf } from './pg-internals.ts'
+import { CLEAN_UP_OWN, CLEAN_UP_SHARED } from './prelude.ts'
+
+export interface ConnectionSourceOptions {
+  readonly pool: pg.Pool
+  /** Whether rowhouse made the pool: then it also ends it, and may reset every session setting. */
+  readonly owned: boolean
+  readonly pipeline: boolean
+}
+
+/** Hands out clients of a pool as leases. */
+export class ConnectionSource {
+  /** Whether statements may be sent before the one in front of them has been answered. */
+  readonly pipeline: boolean
+  /** What goes with every commit and rollback. */
+  readonly cleanUp: readonly string[]
+  readonly #pool: pg.Pool
+  readonly #owned: boolean
+
+  constructor({ pool, owned, pipeline }: ConnectionSourceOptions) {
+    this.#pool = pool
+    this.#owned = owned
+    this.pipeline = pipeline
+    // Settings that an onConnect hook made are the application's, even on a pool that rowhouse made.
+    this.cleanUp = owned && !('onConnect' in pool.options) ? CLEAN_UP_OWN : CLEAN_UP_SHARED
+    // The pool reports the death of idle clients here; it has removed them already. Without a listener Node would exit.
+    pool.on('error', ignore)
+  }
+
+  /** Options to make one more connection with, outside the pool. */
+  get clientOptions(): pg.ClientConfig {
+    const { options } = this.#pool
+    // The password is not enumerable, so a spread would lose it.
+    return { ...options, ...('password' in options ? { password: options.password as string } : {}) }
+  }
+
+  /** Checks a client out; waits while all are in use. Stops waiting when the signal aborts. */
+  async acquire(signal?: AbortSignal): Promise<ClientLease> {
+    signal?.throwIfAborted()
+    const connecting = this.#pool.connect().then((client) => client as unknown as PoolClient)
+    let client: PoolClient
+    try {
+      client = signal === undefined ? await connecting : await orAborted(connecting, signal)
+    } catch (error) {
+      if (signal?.aborted) throw error
+      throw explainConnectError(error, this.#pool.options.max)
+    }
+    if (typeof queryClassOf(client)?.prototype.prepare !== 'function' || client.getTransactionStatus === undefined) {
+      client.release()
+      throw createRowhouseError('invalid_argument', 'The pool must be one of pg 8.23 or later, and not of pg-native.')
+    }
+    return new ClientLease(client)
+  }
+
+  /** Ends the pool if rowhouse made it. */
+  async close(): Promise<void> {
+    if (this.#owned && !this.#pool.ending) await this.#pool.end()
+  }
+}
+
+function ignore(): void {}
+
+/** The client, or the reason of the abort; a client that arrives later goes straight back. */
+async function orAborted(connecting: Promise<PoolClient>, signal: AbortSignal): Promise<PoolClient> {
+  let abort: (() => void) | undefined
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => {
+      connecting.then((client) => client.release()).catch(ignore)
+      reject(signal.reason)
+    }
+    signal.addEventListener('abort', abort, { once: true })
+  })
+  try {
+    return await Promise.race([connecting, aborted])
+  } finally {
+    if (abort !== undefined) signal.removeEventListener('abort', abort)
+  }
+}

@@ -1,0 +1,48 @@
+import { createRowhouseError, mapDatabaseError } from '../errors.ts'
+import { isDatabaseError } from './pg-internals.ts'
+import { quoteIdentifier } from './quote.ts'
+
+/** What stands in the way of entering a tenant, as one sentence with the mend; other errors stay as they are. */
+export function explainPreludeError(error: unknown, role: string | undefined, login: string): unknown {
+  if (!isDatabaseError(error)) return error
+  switch (error.code) {
+    case '42501': {
+      const needed = role ?? 'rowhouse_app'
+      const doing = error.message.includes('set role')
+        ? `may not act as the role "${needed}"`
+        : `can't use rowhouse (${error.message})`
+      const grant = `grant ${quoteIdentifier(needed)} to ${quoteIdentifier(login)}`
+      return createRowhouseError('missing_privilege', `The login "${login}" ${doing}; run: ${grant}`, {
+        cause: error,
+        hint: `${grant};`,
+      })
+    }
+    case '22023': // set role: no such role
+    case '3F000': // no such schema
+    case '42883': // no such function
+    case '42704': // no such role
+      return createRowhouseError('not_migrated', `This database has no rowhouse of this version: ${error.message}.`, {
+        cause: error,
+      })
+    default:
+      return mapDatabaseError(error)
+  }
+}
+
+/** A failure to get a connection, as one sentence. */
+export function explainConnectError(error: unknown, poolSize: number | undefined): unknown {
+  if (!(error instanceof Error)) return error
+  const { code } = error as Error & { code?: string }
+  if (error.message === 'timeout exceeded when trying to connect') {
+    return createRowhouseError('connection_failed', `All ${poolSize ?? ''} connections of the pool are in use.`, {
+      cause: error,
+      hint: 'Make transactions shorter (no slow calls inside withTenant), or raise max in poolOptions.',
+    })
+  }
+  // Several addresses of a host name fail with an AggregateError, whose message is empty.
+  const reason = error.message || code || 'no answer'
+  return createRowhouseError('connection_failed', `Can't connect to Postgres: ${reason}.`, {
+    cause: error,
+    ...(error.message.startsWith('Cannot use a pool after calling end') ? { hint: 'The pool was closed.' } : {}),
+  })
+}

@@ -1,0 +1,76 @@
+import {
+  type AbortableOperationOptions,
+  type AbortableQueryOptions,
+  type CompiledQuery,
+  type ConnectionProvider,
+  DefaultQueryExecutor,
+  type KyselyPlugin,
+  PostgresAdapter,
+  PostgresQueryCompiler,
+  type QueryId,
+  type QueryResult,
+  type RootOperationNode,
+} from 'kysely'
+
+/** What a query executor is made of. */
+export interface QueryExecutorParts {
+  /** Connections for a single statement. */
+  readonly statements: ConnectionProvider
+  /** Connections for several statements: transactions and `connection()`. */
+  readonly connections: ConnectionProvider
+  /** The last change to a query before it becomes SQL, when all names are those of the database. */
+  readonly beforeCompile: (node: RootOperationNode) => RootOperationNode
+}
+
+/** Stateless: the compiler keeps its state only while it compiles, which is synchronous. */
+const adapter = new PostgresAdapter()
+
+/** Kysely's own query executor, which also knows whether a connection is for one statement or for several. */
+export class TenantQueryExecutor extends DefaultQueryExecutor {
+  readonly #parts: QueryExecutorParts
+  readonly #statements: DefaultQueryExecutor
+
+  constructor(parts: QueryExecutorParts, plugins: readonly KyselyPlugin[] = []) {
+    const compiler = new PostgresQueryCompiler()
+    super(compiler, adapter, parts.connections, [...plugins])
+    this.#parts = parts
+    this.#statements = new DefaultQueryExecutor(compiler, adapter, parts.statements, [...plugins])
+  }
+
+  // Not in transformQuery, which runs for every subquery by itself too, without the CTEs around it.
+  override compileQuery(node: RootOperationNode, queryId: QueryId): CompiledQuery {
+    return super.compileQuery(this.#parts.beforeCompile(node), queryId)
+  }
+
+  override executeQuery<R>(query: CompiledQuery, options?: AbortableQueryOptions): Promise<QueryResult<R>> {
+    return this.#statements.executeQuery(query, options)
+  }
+
+  override stream<R>(
+    query: CompiledQuery,
+    chunkSize: number,
+    options?: AbortableOperationOptions,
+  ): AsyncIterableIterator<QueryResult<R>> {
+    return this.#statements.stream(query, chunkSize, options)
+  }
+
+  override withConnectionProvider(provider: ConnectionProvider): TenantQueryExecutor {
+    return new TenantQueryExecutor({ ...this.#parts, statements: provider, connections: provider }, this.plugins)
+  }
+
+  override withPlugin(plugin: KyselyPlugin): TenantQueryExecutor {
+    return new TenantQueryExecutor(this.#parts, [...this.plugins, plugin])
+  }
+
+  override withPlugins(plugins: readonly KyselyPlugin[]): TenantQueryExecutor {
+    return new TenantQueryExecutor(this.#parts, [...this.plugins, ...plugins])
+  }
+
+  override withPluginAtFront(plugin: KyselyPlugin): TenantQueryExecutor {
+    return new TenantQueryExecutor(this.#parts, [plugin, ...this.plugins])
+  }
+
+  override withoutPlugins(): TenantQueryExecutor {
+    return new TenantQueryExecutor(this.#parts)
+  }
+}

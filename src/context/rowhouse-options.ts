@@ -1,0 +1,100 @@
+import type { KyselyPlugin, LogConfig } from 'kysely'
+import pg from 'pg'
+import * as z from 'zod'
+import { createRowhouseError } from '../errors.ts'
+import { invalidOptions } from './context-options.ts'
+
+/** A login of its own: a connection string, or a pool that the application made and ends. */
+export interface ConnectionOptions {
+  /** `postgres://user:password@host:port/database`. */
+  readonly connectionString?: string | undefined
+  /** A pool of `pg` 8.23 or later. */
+  readonly pool?: pg.Pool | undefined
+  /** Further options of the pool that is made for `connectionString`, for example `{ max: 20 }`. */
+  readonly poolOptions?: pg.PoolConfig | undefined
+}
+
+/** Options of `createRowhouse`. */
+export interface RowhouseOptions extends ConnectionOptions {
+  /**
+   * Sends statements that are issued at the same time (`Promise.all`) without waiting for each other. Some poolers
+   * (Supavisor in transaction mode) hang on it. A given pool must have been made with pg's `pipeline: true`.
+   */
+  readonly pipeline?: boolean | undefined
+  /** The role of tenants' transactions. `null`: the login itself is restricted. Default `rowhouse_app`. */
+  readonly role?: string | null | undefined
+  /** A login of its own for the calls across tenants (`rowhouse.tenants` and others). Default: the same login. */
+  readonly admin?: ConnectionOptions | undefined
+  /** As in Kysely. */
+  readonly log?: LogConfig | undefined
+  /** As in Kysely. */
+  readonly plugins?: readonly KyselyPlugin[] | undefined
+  /**
+   * Adds the tenant to the where clauses of queries on tenant tables, which lets Postgres plan for the tenant. The
+   * policies hold without it. Default true.
+   */
+  readonly predicate?: boolean | undefined
+}
+
+const pool = z.custom<pg.Pool>(
+  (value) => hasMethod(value, 'connect') && hasMethod(value, 'on') && 'options' in value,
+  'is not a pool of pg',
+)
+const connection = z.strictObject({
+  connectionString: z
+    .string()
+    .regex(/^(postgres(ql)?|socket):\/\/|^\//, 'is not of the form postgres://user:password@host:port/database')
+    .optional(),
+  pool: pool.optional(),
+  poolOptions: z.record(z.string(), z.any()).optional(),
+})
+const rowhouseOptions = connection.extend({
+  pipeline: z.boolean().optional(),
+  role: z.string().min(1).nullable().optional(),
+  admin: connection.optional(),
+  log: z.custom((value) => typeof value === 'function' || Array.isArray(value), 'is not a log of Kysely').optional(),
+  plugins: z.array(z.custom<KyselyPlugin>((value) => hasMethod(value, 'transformQuery'), 'is not a plugin of Kysely')).optional(),
+  predicate: z.boolean().optional(),
+})
+
+/** Checks the options; one sentence says what is wrong. */
+export function parseRowhouseOptions(options: RowhouseOptions): RowhouseOptions {
+  const { success, error } = rowhouseOptions.safeParse(options)
+  if (!success) throw invalidOptions(error)
+  assertOneConnection(options, 'createRowhouse')
+  if (options.admin !== undefined) assertOneConnection(options.admin, 'The option admin')
+  const { pool: given, pipeline } = options
+  if (given !== undefined && pipeline === true && !(given.options as { pipeline?: boolean }).pipeline) {
+    throw createRowhouseError('invalid_argument', 'The option pipeline needs a pool made with pipeline: true.')
+  }
+  return options
+}
+
+function hasMethod(value: unknown, name: string): value is object {
+  return typeof value === 'object' && value !== null && typeof (value as Record<string, unknown>)[name] === 'function'
+}
+
+function assertOneConnection({ connectionString, pool, poolOptions }: ConnectionOptions, where: string): void {
+  if ((connectionString === undefined) === (pool === undefined)) {
+    throw createRowhouseError('invalid_argument', `${where} needs either connectionString or pool.`)
+  }
+  if (pool !== undefined && poolOptions !== undefined) {
+    throw createRowhouseError('invalid_argument', `${where}: poolOptions are for connectionString; configure the pool.`)
+  }
+}
+
+/** All connections in use for this long is an error, instead of waiting for ever. */
+const CONNECTION_TIMEOUT_MS = 10_000
+
+/** The given pool, or a new one. */
+export function openPool(options: ConnectionOptions, pipeline: boolean): { pool: pg.Pool; owned: boolean } {
+  if (options.pool !== undefined) return { pool: options.pool, owned: false }
+  const { connectionString, poolOptions } = options
+  const config = {
+    connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
+    ...poolOptions,
+    connectionString,
+    pipeline,
+  }
+  return { pool: new pg.Pool(config as pg.PoolConfig), owned: true }
+}

@@ -1,0 +1,273 @@
+import { AbortedTransactionError } from 'kysely'
+import { createRowhouseError, mapDatabaseError } from '../errors.ts'
+import type { Batch, BatchFailure, BatchOutcome, SentStatement } from './batch.ts'
+import type { ClientLease } from './client-lease.ts'
+import type { ConnectionSource } from './connection-source.ts'
+import { explainPreludeError } from './explain-error.ts'
+import { prepareValue, type QueryResultRows } from './pg-internals.ts'
+import { type TransactionSettings, transactionPrelude } from './prelude.ts'
+import { guardStatement, isTransactionTag } from './statement-guard.ts'
+
+/** A statement of the user's. */
+export interface Statement {
+  readonly sql: string
+  readonly parameters: readonly unknown[]
+}
+
+/** What every transaction of a handle runs as. */
+export interface SessionIdentity {
+  /** The statements of `identityStatements`. */
+  readonly statements: readonly string[]
+  readonly role: string | undefined
+  /** What holds for every transaction that does not say otherwise. */
+  readonly settings: TransactionSettings
+}
+
+/** A transaction of a session. It exists on the server from the first statement on. */
+interface SessionTransaction {
+  readonly settings: TransactionSettings
+  /** Whether the prelude has been sent. */
+  opened: boolean
+  /** Why the prelude failed: the transaction never began, and every statement of it gets the same answer. */
+  refusal: { readonly error: unknown } | undefined
+}
+
+/**
+ * Transactions of one identity over one pooled client, which is checked out by the first statement.
+ *
+ * Statements run in the order of the calls. On a pipelined pool they are sent without waiting for each other's answers.
+ * What a batch consists of is decided when its turn comes, so a statement that was called before `commit` is in the
+ * transaction even if nobody awaited it, and nothing is ever sent without a prelude in front of it.
+ */
+export class TransactionSession {
+  readonly #source: ConnectionSource
+  readonly #identity: SessionIdentity
+  readonly #signal: AbortSignal | undefined
+  #transaction: SessionTransaction | undefined
+  #lease: ClientLease | undefined
+  /** Resolves when the next batch may be sent. */
+  #turn: Promise<void> = Promise.resolve()
+  /** Whether something ran on the client whose traces have not been removed. */
+  #unclean = false
+  #released = false
+  #savepoints = 0
+
+  constructor(source: ConnectionSource, identity: SessionIdentity, signal?: AbortSignal) {
+    this.#source = source
+    this.#identity = identity
+    this.#signal = signal
+  }
+
+  get inTransaction(): boolean {
+    return this.#transaction !== undefined
+  }
+
+  /** The login of the connection, for messages. */
+  get login(): string {
+    return this.#lease?.login ?? 'the login'
+  }
+
+  get processId(): number | null | undefined {
+    return this.#lease?.processId
+  }
+
+  /** A name that no other savepoint of the session has. */
+  createSavepointName(): string {
+    return `rowhouse_${++this.#savepoints}`
+  }
+
+  /** Asks for a transaction. Nothing is sent. */
+  begin({ isolationLevel, accessMode }: TransactionSettings): void {
+    const defaults = this.#identity.settings
+    const settings = {
+      isolationLevel: isolationLevel ?? defaults.isolationLevel,
+      accessMode: accessMode ?? defaults.accessMode,
+    }
+    this.#transaction = { settings, opened: false, refusal: undefined }
+  }
+
+  /**
+   * Runs a statement: in the transaction if there is one, else as a transaction of its own, in one round trip.
+   * With `keepTraces` the latter leaves the connection as it is for the next statement of the same session.
+   */
+  async execute({ sql, parameters }: Statement, options: { keepTraces?: boolean } = {}): Promise<QueryResultRows> {
+    guardStatement(sql)
+    const statement = { sql, values: parameters.map((value) => prepareValue(value)) }
+    const transaction = this.#transaction
+    if (transaction === undefined) return this.#executeAlone(statement, options.keepTraces ?? false)
+    return (await this.#executeInTransaction(transaction, statement, []))!
+  }
+
+  /** Runs statements of our own, such as savepoints, in the transaction, in one round trip. */
+  async control(...statements: string[]): Promise<void> {
+    await this.#executeInTransaction(this.#transaction!, undefined, statements)
+  }
+
+  /** Commits what was sent; with nothing sent there is nothing to do. */
+  async commit(): Promise<void> {
+    const transaction = this.#leaveTransaction()
+    const outcome = await this.#sendEnd(transaction, 'commit')
+    if (outcome === undefined) return
+    if (transaction?.refusal !== undefined) throw transaction.refusal.error
+    if (outcome.endTag === 'ROLLBACK') throw new AbortedTransactionError()
+  }
+
+  /** Rolls back what was sent. Rejects when the server did not confirm it; the connection is destroyed then. */
+  async rollback(): Promise<void> {
+    const transaction = this.#leaveTransaction()
+    // The end of a connection rolls back as well, and its reason has been reported already.
+    if (this.#lease?.unusable === undefined) await this.#sendEnd(transaction, 'rollback')
+  }
+
+  /** Asks the server to cancel the running statement. */
+  async cancel(): Promise<void> {
+    await this.#lease?.cancel()
+  }
+
+  /** Makes sure that the connection is not used again: what was not committed is rolled back by its end. */
+  destroy(reason: unknown): void {
+    this.#lease?.markUnusable(reason)
+  }
+
+  /** Gives the client back, for good. A transaction that is still open ends by the end of the connection. */
+  async release(): Promise<void> {
+    const lease = this.#lease
+    if (this.#transaction?.opened) lease?.markUnusable(new Error('released inside a transaction'))
+    if (this.#unclean && lease?.unusable === undefined) {
+      const outcome = await this.#send(() => ({ before: [], cleanUp: this.#source.cleanUp }), false)
+      if (outcome?.failure !== undefined) lease?.markUnusable(outcome.failure.error)
+    }
+    this.#released = true
+    await lease?.release()
+  }
+
+  async #executeAlone(statement: SentStatement, keepTraces: boolean): Promise<QueryResultRows> {
+    const cleanUp = keepTraces ? [] : this.#source.cleanUp
+    this.#unclean ||= keepTraces
+    const before = transactionPrelude(this.#identity.statements, this.#identity.settings)
+    const outcome = (await this.#send(() => ({ before, statement, end: 'commit', cleanUp })))!
+    if (outcome.failure === undefined) this.#assertNoTransactionTag(outcome, statement.sql)
+    await this.#settleEnd(outcome, cleanUp)
+    return outcome.result!
+  }
+
+  async #executeInTransaction(
+    transaction: SessionTransaction,
+    statement: SentStatement | undefined,
+    control: readonly string[],
+  ): Promise<QueryResultRows | undefined> {
+    let opening = false
+    const outcome = (await this.#send(() => {
+      if (transaction.refusal !== undefined) throw transaction.refusal.error
+      opening = !transaction.opened
+      transaction.opened = true
+      const prelude = opening ? transactionPrelude(this.#identity.statements, transaction.settings) : []
+      return { before: [...prelude, ...control], statement, cleanUp: [] }
+    }))!
+    const { failure, result } = outcome
+    if (failure !== undefined) {
+      if (opening && failure.phase === 'before') transaction.refusal ??= { error: this.#explain(failure) }
+      throw transaction.refusal?.error ?? mapDatabaseError(failure.error)
+    }
+    this.#assertNoTransactionTag(outcome, statement?.sql ?? '')
+    if (outcome.status !== 'T') this.#taint()
+    return result
+  }
+
+  #leaveTransaction(): SessionTransaction | undefined {
+    const transaction = this.#transaction
+    this.#transaction = undefined
+    return transaction
+  }
+
+  /** Ends the transaction, if by then it exists on the server. */
+  async #sendEnd(
+    transaction: SessionTransaction | undefined,
+    end: 'commit' | 'rollback',
+  ): Promise<BatchOutcome | undefined> {
+    const cleanUp = this.#source.cleanUp
+    const outcome = await this.#send(() => (transaction?.opened ? { before: [], end, cleanUp } : undefined), false)
+    if (outcome !== undefined) await this.#settleEnd(outcome, cleanUp)
+    return outcome
+  }
+
+  /** What remains to be done after a batch with `commit` or `rollback`; throws its error. */
+  async #settleEnd({ failure, status }: BatchOutcome, cleanUp: readonly string[]): Promise<void> {
+    const lease = this.#lease!
+    if (failure === undefined) {
+      if (status !== 'I') lease.markUnusable(new Error('still in a transaction after its end'))
+      return
+    }
+    if (failure.phase === 'clean-up') {
+      // The transaction itself ended well, so its caller sees no error; the connection can't be trusted, so it goes.
+      lease.markUnusable(failure.error)
+      return
+    }
+    const error = this.#explain(failure)
+    if (lease.unusable === undefined) {
+      // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
+      const end = failure.phase === 'end' ? undefined : 'rollback'
+      const again = (await this.#send(() => ({ before: [], end, cleanUp }), false))!
+      if (again.failure !== undefined || again.status !== 'I') {
+        lease.markUnusable(again.failure?.error ?? new Error('still in a transaction after rollback'))
+      }
+    }
+    throw error
+  }
+
+  /** The error of a failed batch, for the caller. */
+  #explain({ error, phase }: BatchFailure): unknown {
+    const { login, unusable } = this.#lease!
+    if (phase !== 'before' || unusable !== undefined) return mapDatabaseError(error)
+    return explainPreludeError(error, this.#identity.role, login)
+  }
+
+  #assertNoTransactionTag(outcome: BatchOutcome, sql: string): void {
+    if (isTransactionTag(outcome.tag, sql)) this.#taint()
+  }
+
+  #assertNotReleased(): void {
+    if (this.#released) throw createRowhouseError('context_ended', 'The connection has been given back already.')
+  }
+
+  #taint(): never {
+    const error = createRowhouseError(
+      'connection_tainted',
+      'A statement ended the transaction of the tenant; the connection was destroyed.',
+    )
+    this.#lease?.markUnusable(error)
+    throw error
+  }
+
+  /**
+   * Sends a batch when its turn comes; makes it only then, and resolves to undefined when there is nothing to send.
+   * With `begins` it checks a client out if need be, and an aborted signal stops it; what only ends or cleans goes on.
+   */
+  async #send(createBatch: () => Batch | undefined, begins = true): Promise<BatchOutcome | undefined> {
+    const previous = this.#turn
+    let passTurn = () => {}
+    this.#turn = new Promise((resolve) => {
+      passTurn = resolve
+    })
+    try {
+      await previous
+      this.#assertNotReleased()
+      if (begins) this.#signal?.throwIfAborted()
+      if (this.#lease === undefined) {
+        if (!begins) return undefined
+        const lease = await this.#source.acquire(this.#signal)
+        if (this.#released) await lease.release()
+        this.#assertNotReleased()
+        this.#lease = lease
+      }
+      if (this.#lease.unusable !== undefined) throw mapDatabaseError(this.#lease.unusable.reason)
+      const batch = createBatch()
+      if (batch === undefined) return undefined
+      const sending = this.#lease.send(batch)
+      if (this.#source.pipeline) passTurn()
+      return await sending
+    } finally {
+      passTurn()
+    }
+  }
+}
