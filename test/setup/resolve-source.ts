@@ -1,0 +1,16 @@
+// Lets a program import 'rowhouse' as its users do and get the sources of this checkout, not a build:
+// node --import ./test/setup/resolve-source.ts program.ts
+import { registerHooks } from 'node:module'
+
+const SOURCES: Record<string, string> = {
+  rowhouse: '../../src/index.ts',
+  'rowhouse/embedded': '../../src/embedded/index.ts',
+  'rowhouse/testing': '../../src/testing/index.ts',
+}
+
+registerHooks({
+  resolve(specifier, context, nextResolve) {
+    const source = SOURCES[specifier]
+    return nextResolve(source === undefined ? specifier : new URL(source, import.meta.url).href, context)
+  },
+})
