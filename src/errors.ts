@@ -118,6 +118,10 @@ const ERROR_KINDS = {
     hint: 'Use the role rowhouse_app, or another that is no superuser, has no BYPASSRLS and owns no tenant table.',
   },
   not_migrated: { httpStatus: 500, hint: 'Run `npx rowhouse migrate` or rowhouse.migrate() once.' },
+  migration_failed: {
+    httpStatus: 500,
+    hint: 'Nothing of it was applied; mend what the message names and migrate again.',
+  },
   database_newer: {
     httpStatus: 500,
     hint: 'The database was migrated by a newer rowhouse; deploy that version or a later one.',

@@ -139,7 +139,7 @@ begin
 
   return v_result || (
     select jsonb_build_object(
-      'version', (select max(f.version) from rowhouse.applied_functions f),
+      'version', (select max(f.version) from rowhouse.applied_functions f where f.file like 'functions/%'),
       'exposed', coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname) order by n.nspname, c.relname)
         filter (where not row_security_active(c.oid)), '[]'),
       'tenantTables', coalesce(jsonb_agg(jsonb_build_object(

@@ -81,7 +81,7 @@ export function refuseChangedMigrations(plan: Plan): void {
   const changed = plan.files.filter(({ kind, state }) => kind === 'migration' && state === 'changed')
   if (changed.length === 0) return
   throw createRowhouseError(
-    'not_migrated',
+    'migration_failed',
     `${changed.map(({ file }) => file).join(', ')} changed after it was applied to this database; nothing was run.`,
     {
       hint: 'Install the released package again; a migration that was applied is never edited, the next one is added.',

@@ -77,5 +77,5 @@ class MigrationQueryRunner implements QueryRunner {
 function describeLibraryError(error: unknown): RowhouseError {
   if (error instanceof RowhouseError) return error
   const message = error instanceof Error ? error.message : String(error)
-  return createRowhouseError('not_migrated', `The migrations could not be run: ${message}`, { cause: error })
+  return createRowhouseError('migration_failed', `The migrations could not be run: ${message}`, { cause: error })
 }

@@ -31,7 +31,7 @@ function describe(file: string, sql: string, error: unknown): RowhouseError {
   }
   const line = position === undefined ? '' : `, line ${sql.slice(0, Number(position)).split('\n').length}`
   return createRowhouseError(
-    'not_migrated',
+    'migration_failed',
     `${file}${line} failed, and nothing of it was kept: ${message} (SQLSTATE ${code ?? 'none'}).`,
     { hint: explainFailure(error, where), cause: error },
   )

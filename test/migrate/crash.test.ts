@@ -102,7 +102,7 @@ test('a migration that fails leaves nothing of its run, and the mended file goes
   })
   try {
     const error = await failureOf(migrateFiles({ connectionString: database.url }, {}, broken))
-    expect(error.code).toBe('not_migrated')
+    expect(error.code).toBe('migration_failed')
     expect(error.message).toContain('migrations/2_broken.sql')
     expect(error.message).toContain('division by zero')
     expect(await tables()).toEqual(['applied_functions', 'migrations'])

@@ -121,7 +121,7 @@ test('a changed migration is shown by the status and refused by migrate', async 
   expect(status.files[1]).toMatchObject({ file: 'migrations/1_things.sql', state: 'changed' })
   expect(status.upToDate).toBe(false)
   const error = await failureOf(migrateFiles({ connectionString: database.url }, {}, edited))
-  expect(error.code).toBe('not_migrated')
+  expect(error.code).toBe('migration_failed')
   expect(error.message).toContain('migrations/1_things.sql changed after it was applied')
 })
 

@@ -120,7 +120,7 @@ describe('event triggers of the database', () => {
         execute function public.no_new_tables()`)
     const before = await catalogSnapshot(database)
     const error = await failureOf(migrate({ connectionString: database.url }))
-    expect(error.code).toBe('not_migrated')
+    expect(error.code).toBe('migration_failed')
     expect(error.message).toContain('tables are made by the platform team')
     expect(error.hint).toContain('no_new_tables')
     expect(await catalogSnapshot(database)).toEqual(before)
