@@ -36,16 +36,38 @@ declare global {
   const tenant: library.TenantContext<AppTables>
   const signal: AbortSignal
   const pool: import('pg').Pool
+  const logger: { info(fields: object, message: string): void }
+  const request: { headers: Headers }
+  const publicTexts: readonly string[]
   function retryLater(): Promise<void>
   function work(db: import('kysely').Kysely<AppTables>): Promise<void>
 }
 `
 
-function toModule(block: CodeBlock): string {
-  const imports = /^\s*import\s/m.test(block.code)
-    ? ''
-    : `import * as everything from 'rowhouse'\nconst { createRowhouse, getCurrentTenant, RowhouseError, NoTenantContextError, TenantNotFoundError, TenantSuspendedError, TenantInactiveError, TenantMismatchError, ConnectionTaintedError, createTenantContext } = everything\n`
-  return `${imports}export {}\n${block.code}\n`
+/** Names that the library, and the file that a doc comment stands in, export: a snippet may use them without importing. */
+async function exportedNames(block: CodeBlock): Promise<Map<string, string>> {
+  const files = [`${ROOT}/src/index.ts`, ...(block.file.startsWith('src/') ? [`${ROOT}/${block.file}`] : [])]
+  const names = new Map<string, string>()
+  for (const file of files) {
+    const module = block.file === 'src/cli/main.ts' ? {} : await import(file)
+    for (const name of Object.keys(module)) if (!names.has(name)) names.set(name, file)
+  }
+  return names
+}
+
+/** A module that compiles when the block does. A block with imports is a whole program; any other stands in a function. */
+async function toModule(block: CodeBlock): Promise<string> {
+  if (/^\s*import\s/m.test(block.code)) return `${block.code}\nexport {}\n`
+  const imports = [...(await exportedNames(block))]
+    .filter(([name]) => new RegExp(`\\b${name}\\b`).test(block.code))
+    .filter(([name]) => !new RegExp(`\\b(const|function|class) (\\{[^}]*)?\\b${name}\\b`).test(block.code))
+    .map(([name, file]) => `import { ${name} } from '${file}'`)
+  return `${imports.join('; ')}; export async function example() {\n${block.code}\n}\n`
+}
+
+/** How many lines of the module stand before the block. */
+function linesBefore(block: CodeBlock): number {
+  return /^\s*import\s/m.test(block.code) ? 0 : 1
 }
 
 let blocks: CodeBlock[]
@@ -56,12 +78,14 @@ beforeAll(async () => {
   await rm(FOLDER, { recursive: true, force: true })
   await mkdir(FOLDER, { recursive: true })
   await writeFile(`${FOLDER}/surroundings.d.ts`, SURROUNDINGS)
-  for (const [index, block] of blocks.entries()) await writeFile(`${FOLDER}/block-${index}.ts`, toModule(block))
+  for (const [index, block] of blocks.entries()) await writeFile(`${FOLDER}/block-${index}.ts`, await toModule(block))
   const configuration = {
     extends: `${ROOT}/tsconfig.json`,
     compilerOptions: {
       noUnusedLocals: false,
       noUnusedParameters: false,
+      rewriteRelativeImportExtensions: false,
+      allowImportingTsExtensions: true,
       paths: {
         rowhouse: [`${ROOT}/src/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
@@ -91,8 +115,7 @@ test('every TypeScript block compiles', () => {
     .map((line) =>
       line.replace(/^.*?block-(\d+)\.ts\((\d+),\d+\)/, (_, index: string, row: string) => {
         const block = blocks[Number(index)]!
-        const added = toModule(block).indexOf(block.code) === 0 ? 0 : toModule(block).split(block.code)[0]!.split('\n').length - 1
-        return `${block.file}:${block.line + Number(row) - added}`
+        return `${block.file}:${block.line + Number(row) - linesBefore(block)}`
       }),
     )
   expect(failures).toEqual([])
