@@ -1,4 +1,5 @@
-import { type InferResult, type Kysely, Log } from 'kysely'
+import { type Kysely, Log } from 'kysely'
+import pg from 'pg'
 import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
@@ -6,8 +7,23 @@ import { ContextRuntime } from './context/context-runtime.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { StartupCheck } from './context/startup-check.ts'
 import { TenantContext } from './context/tenant-context.ts'
-import { type QueryOptions, queryTenant, type TenantQuery } from './context/tenant-query.ts'
+import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
+import { Collections } from './documents/collections.ts'
+import { type MigrateOptions, migrate } from './migrate/migrate.ts'
+import type { MigrationReport } from './migrate/report.ts'
+import {
+  exemptTable,
+  listProtectedTables,
+  type OwnerConnection,
+  type ProtectOptions,
+  protectTable,
+  unprotectTable,
+} from './protect/protect.ts'
+import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
+import type { TableName } from './protect/table-name.ts'
+import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
+import { Tenants } from './tenants/tenants.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
 const APP_ROLE = 'rowhouse_app'
@@ -53,7 +69,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
     tenantId: string,
     build: (db: Kysely<DB>) => Q,
     options?: QueryOptions,
-  ): Promise<InferResult<Q>>
+  ): Promise<TenantQueryResult<Q>>
   /** The modules of one tenant, each call a transaction of its own. */
   tenant(tenantId: string, options?: ContextOptions): TenantContext<DB>
   /**
@@ -62,6 +78,61 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * nothing: the pool belongs to rowhouse. Inside `withTenant` of the same tenant it joins that transaction.
    */
   kysely(tenantId: string, options?: ContextOptions): Kysely<DB>
+  /**
+   * Installs rowhouse in the database, or brings it up to date; harmless when there is nothing to do, and from several
+   * processes at once. Runs as the login, which owns the database, on a connection of its own.
+   *
+   * Errors: `missing_privilege`, `server_too_old`, `database_newer`, `migration_failed`, `connection_failed`; the message
+   * says what to do.
+   */
+  migrate(options?: MigrateOptions): Promise<MigrationReport>
+  /**
+   * Makes a table of the application tenant-owned: column, default, `not null`, policies on the table and its
+   * partitions, privileges, write guard, registration. Does only what is missing. Runs as the login, which must own the
+   * table.
+   *
+   * SQL: `select rowhouse.protect_table('public.invoices')`
+   *
+   * Errors: `table_not_protectable`, with the reason.
+   *
+   * @example
+   * ```ts
+   * const { findings } = await rowhouse.protectTable('public.invoices', { existingRows: 'acme' })
+   * for (const finding of findings) console.warn(finding.object, finding.detail, finding.mend)
+   * ```
+   */
+  protectTable(table: TableName, options?: ProtectOptions): Promise<ProtectionReport>
+  /**
+   * Takes the protection of a table back; its tenant column and the values stay.
+   *
+   * SQL: `select rowhouse.unprotect_table('public.invoices')`
+   */
+  unprotectTable(table: TableName): Promise<void>
+  /**
+   * Declares that a table with a tenant column holds nothing that must go when a tenant is erased. Receipts name it.
+   *
+   * SQL: `select rowhouse.exempt_table('public.signups', 'counts only')`
+   */
+  exemptTable(table: TableName, reason: string): Promise<void>
+  /** The tables under protection. */
+  protectedTables(): Promise<ProtectedTable[]>
+  /** Provision, suspend, promote, erase: the life of tenants. */
+  readonly tenants: Tenants
+  /** Create, list, index and drop vector collections. */
+  readonly collections: Collections
+  /**
+   * Runs `fn` for every active tenant, each in a transaction of its own: data migrations, reports. No role of rowhouse
+   * sees two tenants at once. Stops at the first error; tenants before it are done.
+   *
+   * @example
+   * ```ts
+   * const totals = await rowhouse.forEachTenant(
+   *   (db) => db.selectFrom('invoices').select((eb) => eb.fn.sum('amount').as('total')).executeTakeFirst(),
+   *   { concurrency: 4 },
+   * )
+   * ```
+   */
+  forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends the pools that rowhouse made; a given pool stays open. */
@@ -78,7 +149,14 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, close } = openRuntime(options)
+  const { runtime, admin, owner, close } = openRuntime(options)
+  const tenants = new Tenants(admin)
+  /** Which tables belong to tenants may have changed, so the next transaction looks again. */
+  const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
+    const result = await work
+    runtime.startupCheck.forget()
+    return result
+  }
   const rowhouse: Rowhouse<DB> = {
     defaultTenantId: parseTenantId(process.env.ROWHOUSE_TENANT_ID ?? 'default'),
     withTenant: (tenantId, fn, withTenantOptions) => withTenant(runtime, tenantId, fn, withTenantOptions),
@@ -86,6 +164,15 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     tenant: (tenantId, contextOptions) => openTenantContext<DB>(runtime, tenantId, contextOptions),
     kysely: (tenantId, contextOptions = {}) =>
       runtime.createKysely<DB>(parseTenantId(tenantId), parseContextOptions(contextOptions)),
+    migrate: (migrateOptions) => thenLookAgain(owner((client) => migrate({ client }, migrateOptions))),
+    protectTable: (table, protectOptions) => thenLookAgain(protectTable(owner, table, protectOptions)),
+    unprotectTable: (table) => thenLookAgain(unprotectTable(owner, table)),
+    exemptTable: (table, reason) => exemptTable(owner, table, reason),
+    protectedTables: () => listProtectedTables(owner),
+    tenants,
+    collections: new Collections(admin, () => runtime.startupCheck.forget()),
+    forEachTenant: (fn, forEachOptions) =>
+      forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -98,6 +185,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly admin: AdminExecutor
+  readonly owner: OwnerConnection
   readonly close: () => Promise<void>
 }
 
@@ -118,9 +206,23 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
       predicate,
     }),
     admin: createAdminExecutor(adminSource, log),
+    owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       await Promise.all([source.close(), adminSource.close()])
     },
+  }
+}
+
+/** Runs `fn` on a new connection: what migrations and protection set up there must not meet the pool's. */
+async function onOwnConnection<T>(source: ConnectionSource, fn: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client(source.clientOptions)
+  // The query that runs reports the loss of the connection; without a listener it would end the process.
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return await fn(client)
+  } finally {
+    await client.end()
   }
 }
 

@@ -1,8 +1,8 @@
 import { createRowhouseError } from '../errors.ts'
 import type { ConnectionSource } from './connection-source.ts'
-import type { TenantTable } from './tenant-predicate.ts'
 import { explainPreludeError } from './explain-error.ts'
 import { quoteIdentifier } from './quote.ts'
+import type { TenantTable } from './tenant-predicate.ts'
 import { TransactionSession } from './transaction-session.ts'
 
 /** The answer of `rowhouse.startup_check()`. */
@@ -50,6 +50,11 @@ export class StartupCheck {
     })
     this.#facts = await this.#running
     return this.#facts
+  }
+
+  /** Makes the next transaction run the check again. */
+  forget(): void {
+    this.#facts = undefined
   }
 
   async #run(): Promise<StartupFacts> {

@@ -1,0 +1,50 @@
+/** Numbers of rows by table, schema-qualified. */
+export type RowsByTable = Readonly<Record<string, number>>
+
+/** What an erasure would delete. */
+export interface ErasurePreview {
+  readonly tenantId: string
+  readonly dryRun: true
+  readonly tables: RowsByTable
+  /** Rows of all tables. */
+  readonly rows: number
+}
+
+/** The evidence of an erasure, as the database wrote and stored it. */
+export interface ErasureReceipt {
+  readonly tenantId: string
+  /** Position in the chain of receipts, from 1. */
+  readonly erasureNumber: number
+  /** ISO 8601, by the clock of the database. */
+  readonly startedAt: string
+  /** ISO 8601, by the clock of the database. */
+  readonly erasedAt: string
+  /** The login that erased. */
+  readonly erasedBy: string
+  /** Rows erased from each registered table. */
+  readonly tables: RowsByTable
+  /** Rows of all tables. */
+  readonly rows: number
+  /** Partitions of a promoted tenant that were dropped. */
+  readonly partitionsDropped: number
+  /** What was looked for afterwards, in the same transaction. */
+  readonly residue: {
+    /** Always 0: an erasure that leaves a row is rolled back. */
+    readonly rows: number
+    readonly registeredTablesChecked: number
+    /** Tables with a tenant column that are not registered and hold nothing of the tenant. */
+    readonly otherTablesChecked: number
+  }
+  /** Tables with a tenant column that an operator exempted, with the reasons. */
+  readonly exemptTables: Readonly<Record<string, string>>
+  /** SHA-256 over the digest of the receipt before it and this receipt, in hexadecimal. */
+  readonly auditDigest: string
+}
+
+/** The outcome of checking one receipt of the chain. */
+export interface VerifiedErasure {
+  readonly erasureNumber: number
+  readonly tenantId: string
+  /** False when the receipt was changed, or one before it is missing. */
+  readonly intact: boolean
+}

@@ -1,0 +1,234 @@
+import { sql } from 'kysely'
+import * as z from 'zod'
+import type { AdminExecutor } from '../context/admin-executor.ts'
+import { invalidOptions, parseTenantId } from '../context/context-options.ts'
+import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
+import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
+
+export interface ProvisionOptions {
+  /** Name for people, up to 200 characters. Default: the id. */
+  readonly name?: string | undefined
+  /** Default `free`. */
+  readonly tier?: string | undefined
+  readonly settings?: Readonly<Record<string, unknown>> | undefined
+}
+
+export interface ListTenantsOptions {
+  readonly status?: TenantStatus | undefined
+  readonly tier?: string | undefined
+  /** The id of the last tenant of the page before. */
+  readonly after?: string | undefined
+  /** Tenants a page, 1 to 1000. Default 100. */
+  readonly limit?: number | undefined
+}
+
+/** What promotion, or its opposite, moved. */
+export interface MovedTenant {
+  readonly tenantId: string
+  readonly tables: RowsByTable
+  /** Tables left as they were, with the reasons. */
+  readonly skipped: Readonly<Record<string, string>>
+}
+
+const tier = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is 1 to 32 lower-case letters, digits, underscores or hyphens')
+const status = z.enum(['active', 'suspended', 'inactive', 'erasing', 'erased'])
+const provisionOptions = z.strictObject({
+  name: z.string().min(1).max(200).optional(),
+  tier: tier.optional(),
+  settings: z.record(z.string(), z.unknown()).optional(),
+})
+const listOptions = z.strictObject({
+  status: status.optional(),
+  tier: tier.optional(),
+  after: z.string().optional(),
+  limit: z.int().min(1).max(1000).optional(),
+})
+const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const { success, data, error } = schema.safeParse(value)
+  if (success) return data
+  throw invalidOptions(error)
+}
+
+/**
+ * The life of tenants, for operators: runs as `rowhouse_admin`, in no tenant.
+ *
+ * @example
+ * ```ts
+ * await rowhouse.tenants.provision('acme', { name: 'Acme Inc.', tier: 'professional' })
+ * await rowhouse.tenants.suspend('acme', { reason: 'unpaid' })
+ * const receipt = await rowhouse.tenants.erase('acme')
+ * ```
+ */
+export class Tenants {
+  readonly #admin: AdminExecutor
+
+  /** @internal */
+  constructor(admin: AdminExecutor) {
+    this.#admin = admin
+  }
+
+  /**
+   * Creates the tenant, or returns the one that has this id, unchanged; `created` tells which.
+   *
+   * SQL: `select * from rowhouse.provision_tenant('acme', 'Acme Inc.', 'professional', '{}')`
+   *
+   * Errors: `invalid_tenant_id`; `tenant_inactive` when a tenant of this id was erased: ids are never used again.
+   */
+  async provision(tenantId: string, options: ProvisionOptions = {}): Promise<Tenant & { readonly created: boolean }> {
+    const id = parseTenantId(tenantId)
+    const { name = id, tier: tierName = 'free', settings = {} } = parse(provisionOptions, options)
+    return this.#admin.transaction(async (db) => {
+      const provisioned = await sql<{ created: boolean }>`
+        select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(db)
+      const row = await selectTenants(db).where('tenant_id', '=', id).executeTakeFirstOrThrow()
+      return { ...toTenant(row), created: provisioned.rows[0]!.created }
+    })
+  }
+
+  /**
+   * The tenant, or undefined when there is none of this id.
+   *
+   * SQL: `select ... from rowhouse.tenants where tenant_id = 'acme'`
+   */
+  async get(tenantId: string): Promise<Tenant | undefined> {
+    const row = await selectTenants(this.#admin.db).where('tenant_id', '=', parseTenantId(tenantId)).executeTakeFirst()
+    return row === undefined ? undefined : toTenant(row)
+  }
+
+  /**
+   * Tenants by id, page by page: pass the id of the last one as `after` to get the next page.
+   *
+   * SQL: `select ... from rowhouse.tenants where tenant_id > 'acme' order by tenant_id limit 100`
+   */
+  async list(options: ListTenantsOptions = {}): Promise<Tenant[]> {
+    const { status: wanted, tier: tierName, after, limit = 100 } = parse(listOptions, options)
+    let query = selectTenants(this.#admin.db).orderBy('tenant_id').limit(limit)
+    if (wanted !== undefined) query = query.where('status', '=', wanted)
+    if (tierName !== undefined) query = query.where('tier', '=', tierName)
+    if (after !== undefined) query = query.where('tenant_id', '>', parseTenantId(after))
+    return (await query.execute()).map(toTenant)
+  }
+
+  /**
+   * Suspends the tenant: each transaction that it begins from now on is refused with `TenantSuspendedError`. Its data
+   * stays.
+   *
+   * SQL: `select rowhouse.suspend_tenant('acme', 'unpaid')`
+   */
+  async suspend(tenantId: string, options: { readonly reason?: string | undefined } = {}): Promise<void> {
+    const { reason = null } = parse(reasonOptions, options)
+    await sql`select rowhouse.suspend_tenant(${parseTenantId(tenantId)}, ${reason})`.execute(this.#admin.db)
+  }
+
+  /**
+   * Marks the tenant inactive: refused with `TenantInactiveError` until it is resumed. Its data stays.
+   *
+   * SQL: `select rowhouse.deactivate_tenant('acme', 'left')`
+   */
+  async deactivate(tenantId: string, options: { readonly reason?: string | undefined } = {}): Promise<void> {
+    const { reason = null } = parse(reasonOptions, options)
+    await sql`select rowhouse.deactivate_tenant(${parseTenantId(tenantId)}, ${reason})`.execute(this.#admin.db)
+  }
+
+  /**
+   * Lets a suspended or inactive tenant work again.
+   *
+   * SQL: `select rowhouse.resume_tenant('acme')`
+   */
+  async resume(tenantId: string): Promise<void> {
+    await sql`select rowhouse.resume_tenant(${parseTenantId(tenantId)})`.execute(this.#admin.db)
+  }
+
+  /**
+   * Puts the tenant into another tier.
+   *
+   * SQL: `select rowhouse.set_tenant_tier('acme', 'enterprise')`
+   */
+  async setTier(tenantId: string, tierName: string): Promise<void> {
+    await sql`select rowhouse.set_tenant_tier(${parseTenantId(tenantId)}, ${parse(tier, tierName)})`.execute(this.#admin.db)
+  }
+
+  /**
+   * Gives a tenant that has grown partitions of its own. Its writers wait meanwhile. Calling it again takes in tables
+   * that came later.
+   *
+   * SQL: `select rowhouse.promote_tenant('acme')`
+   */
+  async promote(tenantId: string): Promise<MovedTenant> {
+    return this.#move(sql`select rowhouse.promote_tenant(${parseTenantId(tenantId)}) as result`)
+  }
+
+  /**
+   * Moves a promoted tenant back into the partitions that tenants share.
+   *
+   * SQL: `select rowhouse.demote_tenant('acme')`
+   */
+  async demote(tenantId: string): Promise<MovedTenant> {
+    return this.#move(sql`select rowhouse.demote_tenant(${parseTenantId(tenantId)}) as result`)
+  }
+
+  /**
+   * Erases everything of the tenant in every registered table, in one transaction, and returns the receipt. The id is
+   * never used again. With `dryRun`, only counts.
+   *
+   * Closes the door first, in a transaction of its own, so that few transactions have to be waited for. An erasure that
+   * was interrupted in between is resumed by calling it again.
+   *
+   * SQL: `select rowhouse.begin_erasure('acme')`, then `select rowhouse.erase_tenant('acme')`
+   *
+   * Errors: `unregistered_table` when a table that is not registered holds rows of the tenant; `residue_found` when
+   * something kept rows alive; `tenant_busy` (retryable) when its transactions did not end within 60 seconds. Nothing
+   * was erased then.
+   */
+  erase(tenantId: string, options: { readonly dryRun: true }): Promise<ErasurePreview>
+  erase(tenantId: string, options?: { readonly dryRun?: false }): Promise<ErasureReceipt>
+  async erase(tenantId: string, options: { readonly dryRun?: boolean } = {}): Promise<ErasurePreview | ErasureReceipt> {
+    const id = parseTenantId(tenantId)
+    const { dryRun = false } = parse(z.strictObject({ dryRun: z.boolean().optional() }), options)
+    if (!dryRun) {
+      // A door that stays closed after a refusal would be a surprise, so what would be refused is asked first.
+      await this.#eraseTenant(id, true)
+      await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
+    }
+    return this.#eraseTenant(id, dryRun)
+  }
+
+  /**
+   * Checks the chain of receipts, oldest first.
+   *
+   * SQL: `select * from rowhouse.verify_erasures()`
+   */
+  async verifyErasures(): Promise<VerifiedErasure[]> {
+    const { rows } = await sql<{ erasure_number: string; tenant_id: string; intact: boolean }>`
+      select erasure_number, tenant_id, intact from rowhouse.verify_erasures()`.execute(this.#admin.db)
+    return rows.map((row) => ({
+      erasureNumber: Number(row.erasure_number),
+      tenantId: row.tenant_id,
+      intact: row.intact,
+    }))
+  }
+
+  async #eraseTenant(id: string, dryRun: boolean): Promise<ErasurePreview | ErasureReceipt> {
+    const { rows } = await sql<{ receipt: ErasurePreview | ErasureReceipt }>`
+      select rowhouse.erase_tenant(${id}, ${dryRun}) as receipt`.execute(this.#admin.db)
+    return rows[0]!.receipt
+  }
+
+  async #move(statement: ReturnType<typeof sql>): Promise<MovedTenant> {
+    const { rows } = await statement.execute(this.#admin.db)
+    const { result } = rows[0] as { result: { tenantId: string; tables: RowsByTable; skipped?: Record<string, string> } }
+    return { tenantId: result.tenantId, tables: result.tables, skipped: result.skipped ?? {} }
+  }
+}
+
+function selectTenants(db: AdminExecutor['db']) {
+  return db
+    .withSchema('rowhouse')
+    .selectFrom('tenants')
+    .select([...TENANT_COLUMNS])
+    .$castTo<TenantRow>()
+}
