@@ -3,7 +3,7 @@ import pg from 'pg'
 import { afterAll, beforeAll, inject, TestRunner } from 'vitest'
 import { type CreatedDatabase, createDatabase } from './databases.ts'
 import type { Engine, Role } from './engine.ts'
-import { type Need, setCurrentEngine, whyNone, whyNot } from './needs.ts'
+import { currentSuite, type Need, setEngine, whyNone, whyNot } from './needs.ts'
 
 export interface DatabaseOptions {
   /** What every test of the file needs. The file takes the first engine that has it, or is skipped with the reason. */
@@ -35,13 +35,13 @@ export function useDatabase({ needs = [], migrated = true, ownServer = false }: 
   const wanted: Need[] = ownServer ? [...needs, 'ownServer'] : [...needs]
   const engines = inject('engines')
   const engine = engines.find((candidate) => whyNot(candidate, wanted) === undefined)
-  setCurrentEngine(engine ?? engines[0]!)
+  setEngine(engine ?? engines[0]!)
   const database = new TestDatabase(engine ?? engines[0]!)
   if (engine === undefined) {
     skipSuite(whyNone(engines, wanted))
     return database
   }
-  const { file } = TestRunner.getCurrentSuite()
+  const { file } = currentSuite()
   beforeAll(async () => {
     const name = basename(file.filepath, '.test.ts').replaceAll(/\W/g, '_').slice(0, 24)
     database.open(await createDatabase(engine, inject('run'), { name, migrated: migrated && !ownServer, ownServer }))
@@ -57,8 +57,7 @@ export function useDatabase({ needs = [], migrated = true, ownServer = false }: 
 function skipSuite(skipReason: string): void {
   const collector = TestRunner.getCurrentSuite()
   collector.options = { ...collector.options, skip: true, meta: { skipReason } }
-  const task = collector.suite ?? collector.file
-  task.meta.skipReason = skipReason
+  currentSuite().meta.skipReason = skipReason
 }
 
 /** The database of a test file. Everything opened through it is closed with it. */

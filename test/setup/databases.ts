@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import pg from 'pg'
 import { migrate } from '../../src/migrate/migrate.ts'
 import { poll, withClient, withParts } from './connection.ts'
-import type { Engine, Role, Run, ServerAccess } from './engine.ts'
+import type { Engine, Role, Run, Urls } from './engine.ts'
 import { startCluster } from './engines/cluster.ts'
 import { startPglite } from './engines/pglite.ts'
-import { DATABASE_PREFIX, prepareServer } from './template.ts'
+import { prepareServer } from './server.ts'
+import { DATABASE_PREFIX, ensureTemplate, sourceHash } from './template.ts'
 
 /** A database made for one test file. */
 export interface CreatedDatabase {
@@ -26,12 +28,13 @@ export interface CreateOptions {
 export async function createDatabase(engine: Engine, run: Run, options: CreateOptions): Promise<CreatedDatabase> {
   if (engine.kind === 'pglite') return createPglite(run, options)
   if (options.ownServer) return createServer(engine, run, options)
-  return createOnServer(engine.server!, run, options)
+  return createOnServer(engine.server!.urls, run, options)
 }
 
 async function createPglite(run: Run, { migrated }: CreateOptions): Promise<CreatedDatabase> {
   const install = (connectionString: string) => migrate({ connectionString })
-  const pglite = await startPglite(run.directory, migrated ? install : undefined)
+  const template = join(run.directory, `pglite-${migrated ? sourceHash() : 'empty'}.tar`)
+  const pglite = await startPglite(template, migrated ? install : undefined)
   return {
     urls: { owner: pglite.url, app: pglite.url, operator: pglite.url, superuser: pglite.url },
     openConnections: () =>
@@ -46,8 +49,8 @@ async function createPglite(run: Run, { migrated }: CreateOptions): Promise<Crea
 async function createServer(engine: Engine, run: Run, options: CreateOptions): Promise<CreatedDatabase> {
   const cluster = await startCluster(engine.binDirectory!)
   try {
-    const server = await prepareServer(cluster.url, { runId: run.id, template: false })
-    const database = await createOnServer(server.access, run, options)
+    const server = await prepareServer(cluster.url, run.id)
+    const database = await createOnServer(server.urls, run, options)
     return {
       ...database,
       async drop() {
@@ -61,19 +64,18 @@ async function createServer(engine: Engine, run: Run, options: CreateOptions): P
   }
 }
 
-async function createOnServer(server: ServerAccess, run: Run, options: CreateOptions): Promise<CreatedDatabase> {
-  const template = options.migrated ? server.template : undefined
-  if (template !== undefined && 'error' in template) throw new Error(`The migration failed: ${template.error}`)
+async function createOnServer(serverUrls: Urls, run: Run, options: CreateOptions): Promise<CreatedDatabase> {
+  const template = options.migrated ? await ensureTemplate(serverUrls) : undefined
   const database = `${DATABASE_PREFIX}${run.id}_${options.name}_${randomBytes(3).toString('hex')}`
   const quoted = pg.escapeIdentifier(database)
-  const { owner, superuser } = server.urls
+  const { owner, superuser } = serverUrls
   await withClient(owner, async (client) => {
     await client.query(`create database ${quoted}${template === undefined ? '' : ` template ${template.database}`}`)
     // A copy has everything of its template but the privileges on the database itself.
     if (template !== undefined) await client.query(await databaseGrants(client, template.database, quoted))
   })
   const urls = Object.fromEntries(
-    Object.entries(server.urls).map(([role, url]) => [role, withParts(url, { database })]),
+    Object.entries(serverUrls).map(([role, url]) => [role, withParts(url, { database })]),
   ) as Partial<Record<Role, string>>
   // The owner may not see or end the sessions of others.
   const keeper = superuser ?? owner

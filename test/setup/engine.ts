@@ -19,7 +19,7 @@ export interface Capabilities {
 
 export type EngineKind = 'url' | 'docker' | 'native' | 'embedded' | 'pglite'
 
-/** The logins of the tests: see template.ts for what each may do. */
+/** The logins of the tests: see logins.ts for what each may do. */
 export type Role = 'owner' | 'app' | 'operator' | 'superuser'
 
 export interface Engine extends Capabilities {
@@ -29,20 +29,13 @@ export interface Engine extends Capabilities {
   /** Such as `15.20`. */
   readonly version: string
   /** The running server; PGlite has none, each test file starts its own process. */
-  readonly server?: ServerAccess
+  readonly server?: { readonly urls: Urls }
   /** Folder of `initdb` and `postgres`, for files that want a server of their own. */
   readonly binDirectory?: string
 }
 
-/** Connection strings to a running server, and the database that test databases are copied from. */
-export interface ServerAccess {
-  /** Each to the same maintenance database. `superuser` is missing where nobody gave us one. */
-  readonly urls: Readonly<Record<Exclude<Role, 'superuser'>, string>> & { readonly superuser?: string }
-  readonly template?: Template
-}
-
-/** A migrated database to copy, or why the migration failed: then only the files that need it fail. */
-export type Template = { readonly database: string } | { readonly error: string }
+/** Connection strings to one server's maintenance database. `superuser` is missing where nobody gave us one. */
+export type Urls = Readonly<Record<Exclude<Role, 'superuser'>, string>> & { readonly superuser?: string }
 
 /** An engine and how to end it. */
 export interface StartedEngine {

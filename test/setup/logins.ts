@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import pg from 'pg'
 import { withParts } from './connection.ts'
-import type { Role, ServerAccess } from './engine.ts'
+import type { Role, Urls } from './engine.ts'
 
 /**
  * The logins of the tests. None of them is a superuser or has BYPASSRLS.
@@ -16,7 +16,7 @@ const LOGINS = {
 } as const
 
 /** Creates the logins, or gives those of an earlier run their password. Without a superuser `url` is the owner. */
-export async function createLogins(client: pg.Client, url: string, superuser: boolean): Promise<ServerAccess['urls']> {
+export async function createLogins(client: pg.Client, url: string, superuser: boolean): Promise<Urls> {
   const login = async (role: Exclude<Role, 'superuser'>, attributes: string) => {
     const user = LOGINS[role]
     const password = passwordOf(user, url)
@@ -45,16 +45,17 @@ function passwordOf(login: string, url: string): string {
  * Before a migration: roles that somebody else created on this server may be granted by our owner as if it had created
  * them. From 16 on creating a role says no more than that, in particular not that its creator may `set role` to it.
  */
-export async function adoptRoles(client: pg.Client, server: { version: string; superuser: boolean }): Promise<void> {
-  if (!server.superuser) return
+export async function adoptRoles(client: pg.Client, urls: Urls): Promise<void> {
+  if (urls.superuser === undefined) return
   for (const role of await existingRoles(client)) {
-    const { rows } = await client.query<{ able: boolean }>(
-      "select pg_has_role($1, $2, 'MEMBER WITH ADMIN OPTION') as able",
+    const { rows } = await client.query<{ able: boolean; version: number }>(
+      `select pg_has_role($1, $2, 'MEMBER WITH ADMIN OPTION') as able,
+              current_setting('server_version_num')::integer as version`,
       [LOGINS.owner, role],
     )
-    if (rows[0]?.able) continue
-    const how = Number.parseInt(server.version, 10) >= 16 ? 'admin true, inherit false, set false' : 'admin option'
-    await client.query(`grant ${role} to ${LOGINS.owner} with ${how}`)
+    const { able, version } = rows[0]!
+    const how = version >= 160000 ? 'admin true, inherit false, set false' : 'admin option'
+    if (!able) await client.query(`grant ${role} to ${LOGINS.owner} with ${how}`)
   }
 }
 

