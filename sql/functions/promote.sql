@@ -1,43 +1,120 @@
 -- Promotion: a tenant that has grown gets partitions of its own, in a schema of its own.
 --
--- Its queries read its rows only, its vector index holds its vectors only, its statistics are its own, and erasing it is
--- a truncate. Schema and partitions have opaque names: the catalogs are public, the list of tenants is not.
--- Depends on: layout.sql, erase.sql (lock_tenant, erasure_order). Proven by: test/tenants/promote.test.ts.
+-- Its queries read its rows only, its vector index holds its vectors only, its statistics are its own, and erasing it
+-- drops them. Schema and partitions have opaque names; only their bounds tell the tenant.
+-- Depends on: layout.sql, own_partitions.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts.
 
-create or replace function rowhouse.own_partitions(p_tenant text)
-  returns table (place integer, relation regclass, partition regclass)
+create or replace function rowhouse.promotion_obstacles(p_tenant text) returns table (relation regclass, obstacle text)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_blocked oid[];
+  v_more oid[];
+begin
+  v_blocked := array(select p.relation from rowhouse.protected_tables p where p.layout <> 'partitioned');
+  for relation, obstacle in
+    select p.relation, case
+        when c.relowner <> 'rowhouse_owner'::regrole then 'rowhouse_owner does not own it'
+        when rowhouse.tenant_literal(p_tenant, p.column_type) is null then 'the id is no value of its tenant column'
+        when exists (select from rowhouse.erasure_order() o where p.relation = any (o.relations) and array_length(o.relations, 1) > 1)
+          then 'foreign keys form a circle through it' end
+      from rowhouse.protected_tables p join pg_class c on c.oid = p.relation
+      where p.layout = 'partitioned' and rowhouse.is_laid_out(p.relation)
+  loop
+    if obstacle is not null then
+      v_blocked := v_blocked || relation::oid;
+      return next;
+    end if;
+  end loop;
+  -- Rows move by a delete, which foreign keys of tables that stay behind would refuse, or follow.
+  loop
+    v_more := '{}';
+    for relation, obstacle in
+      select distinct on (p.relation) p.relation, format('%s refers to it and cannot move with it', k.referring)
+        from rowhouse.protected_tables p
+        join (select coalesce(pg_partition_root(f.conrelid), f.conrelid)::regclass as referring, coalesce(pg_partition_root(f.confrelid), f.confrelid)::oid as referred
+          from pg_constraint f where f.contype = 'f' and f.conparentid = 0) k on k.referred = p.relation and k.referring <> p.relation
+        where p.relation::oid <> all (v_blocked)
+          and (k.referring::oid = any (v_blocked) or k.referring not in (select r.relation from rowhouse.protected_tables r))
+        order by p.relation, k.referring::text
+    loop
+      v_more := v_more || relation::oid;
+      return next;
+    end loop;
+    exit when v_more = '{}';
+    v_blocked := v_blocked || v_more;
+  end loop;
+end
+$$;
+
+comment on function rowhouse.promotion_obstacles(text) is
+  'Tables partitioned by tenant in which the rows of this tenant cannot move into a partition of their own, with the reason.';
+
+create or replace function rowhouse.promotable_tables(p_tenant text)
+  returns table (place integer, relation regclass, tenant_column name, column_type regtype, literal text)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    select o.place, p.relation, c.oid::regclass
-      from rowhouse.tenants t
-      join pg_namespace n on n.nspname = t.partition_schema
-      join pg_class c on c.relnamespace = n.oid and c.relispartition
-      join pg_inherits i on i.inhrelid = c.oid
-      join rowhouse.protected_tables p on p.relation = i.inhparent
-      join (select e.place, unnest(e.relations) as relation from rowhouse.erasure_order() e) o on o.relation = p.relation
-      where t.tenant_id = p_tenant;
+    select o.place, p.relation, p.tenant_column, p.column_type, rowhouse.tenant_literal(p_tenant, p.column_type)
+      from rowhouse.erasure_order() o, unnest(o.relations) r (relation)
+      join rowhouse.protected_tables p on p.relation = r.relation
+      where p.layout = 'partitioned' and rowhouse.is_laid_out(p.relation)
+        and p.relation not in (select w.relation from rowhouse.own_partitions(p_tenant) w where w.relation is not null)
+        and p.relation not in (select b.relation from rowhouse.promotion_obstacles(p_tenant) b)
+      order by o.place;
 end
 $$;
 
-comment on function rowhouse.own_partitions(text) is
-  'The partitions that belong to this promoted tenant alone; place orders them, referring tables first.';
+comment on function rowhouse.promotable_tables(text) is
+  'Tables in which this tenant has no partition of its own and can get one; place orders them, referring tables first.';
 
-create or replace function rowhouse.stored_columns(p_table regclass) returns text
-  language plpgsql stable
+create or replace function rowhouse.absence_constraint(p_tenant text) returns name
+  language sql immutable parallel safe
+  return ('rowhouse_without_' || left(encode(sha256(convert_to(p_tenant, 'UTF8')), 'hex'), 24))::name;
+
+comment on function rowhouse.absence_constraint(text) is
+  'Name of the constraint that says that a shared partition holds no row of this tenant.';
+
+create or replace function rowhouse.promotion_plan(p_tenant text) returns table (step integer, statement text, purpose text)
+  language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_table record;
+  v_leaf regclass;
+  v_validated boolean;
 begin
-  return (
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
-      from pg_attribute a
-      where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attgenerated = '');
+  perform rowhouse.check_tenant_id(p_tenant);
+  step := 0;
+  for v_table in select * from rowhouse.promotable_tables(p_tenant) loop
+    for v_leaf in
+      select l.leaf from rowhouse.shared_leaves(v_table.relation) l
+        where l.leaf <> rowhouse.shared_leaf_of(v_table.relation, v_table.literal)
+    loop
+      select k.convalidated into v_validated from pg_constraint k
+        where k.conrelid = v_leaf and k.conname = rowhouse.absence_constraint(p_tenant);
+      continue when v_validated;
+      if v_validated is null then
+        step := step + 1;
+        statement := format('alter table %s add constraint %I check (%I <> %s) not valid',
+          v_leaf, rowhouse.absence_constraint(p_tenant), v_table.tenant_column, v_table.literal);
+        purpose := 'the tenant never has rows here';
+        return next;
+      end if;
+      step := step + 1;
+      statement := format('alter table %s validate constraint %I', v_leaf, rowhouse.absence_constraint(p_tenant));
+      purpose := 'reads the partition, blocks nobody; attaching need not read it then';
+      return next;
+    end loop;
+  end loop;
 end
 $$;
 
-comment on function rowhouse.stored_columns(regclass) is 'The columns of the table that can be inserted, as a list for a statement.';
+comment on function rowhouse.promotion_plan(text) is
+  'Statements that make promote_tenant short: each in a transaction of its own before it, run by a member of rowhouse_owner. Without them, attaching a partition reads all shared rows of the table while every tenant waits.';
 
 create or replace function rowhouse.index_partition(p_table regclass, p_partition regclass) returns void
   language plpgsql volatile
@@ -52,7 +129,7 @@ begin
         i.indisunique, c.relname, c.relkind
       from pg_index i
       join pg_class c on c.oid = i.indexrelid
-      left join pg_constraint k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('p', 'u')
+      left join pg_constraint k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('p', 'u', 'x')
       where i.indrelid = p_table
       order by i.indexrelid
   loop
@@ -75,56 +152,23 @@ $$;
 comment on function rowhouse.index_partition(regclass, regclass) is
   'Builds the indexes of the table on a filled partition before it is attached: in bulk, and without locks on the table.';
 
-create or replace function rowhouse.promotion_obstacle(p_table regclass) returns text
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_obstacle text;
-begin
-  if (select c.relowner from pg_class c where c.oid = p_table) <> 'rowhouse_owner'::regrole then
-    return 'rowhouse_owner does not own it';
-  end if;
-  select format('%s refers to it and is not partitioned by tenant', k.conrelid::regclass) into v_obstacle
-    from pg_constraint k
-    where k.contype = 'f' and k.conparentid = 0 and k.confrelid = p_table
-      and not exists (select from rowhouse.protected_tables p where p.relation = k.conrelid and p.layout = 'partitioned')
-    limit 1;
-  if v_obstacle is null and exists (
-      select from rowhouse.erasure_order() o where p_table = any (o.relations) and array_length(o.relations, 1) > 1) then
-    v_obstacle := 'foreign keys form a circle through it';
-  end if;
-  return v_obstacle;
-end
-$$;
-
-comment on function rowhouse.promotion_obstacle(regclass) is
-  'Why rows of a tenant cannot move into a partition of their own in this table; null when they can.';
-
 create or replace function rowhouse.promote_tenant(p_tenant text) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_status text;
   v_caller_tenant text := current_setting('app.tenant_id', true);
   v_schema name;
   v_tables jsonb := '[]';
   v_table record;
   v_partition text;
-  v_literal text;
-  v_obstacle text;
-  v_count bigint;
+  v_leaf regclass;
   v_rows jsonb := '{}';
-  v_skipped jsonb := '{}';
+  v_restore text[] := '{}';
+  v_statement text;
 begin
-  perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.lock_tenant(p_tenant);
-  select t.status, t.partition_schema into v_status, v_schema from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status in ('erasing', 'erased') then
-    perform rowhouse.check_tenant_status(p_tenant, v_status);
-  end if;
-  execute format('set local app.tenant_id = %L', p_tenant);
+  v_schema := rowhouse.enter_for_move(p_tenant);
+  perform rowhouse.work_as(p_tenant, true);
   if v_schema is null then
     v_schema := 'rowhouse_p' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16);
     execute format('create schema %I', v_schema);
@@ -135,39 +179,40 @@ begin
 
   -- Copy all, then delete all, then attach all: no foreign key ever sees a row that refers to nothing, and no cascade
   -- reaches a copy.
-  for v_table in
-    select p.relation, p.tenant_column, p.column_type, o.place
-      from rowhouse.erasure_order() o, unnest(o.relations) r (relation)
-      join rowhouse.protected_tables p on p.relation = r.relation
-      where p.layout = 'partitioned'
-        and p.relation not in (select w.relation from rowhouse.own_partitions(p_tenant) w)
-      order by o.place
-  loop
-    v_literal := rowhouse.tenant_literal(p_tenant, v_table.column_type);
-    v_obstacle := case when v_literal is null then 'the id is no value of its tenant column'
-      else rowhouse.promotion_obstacle(v_table.relation) end;
-    if v_obstacle is not null then
-      v_skipped := v_skipped || jsonb_build_object(v_table.relation, v_obstacle);
-      continue;
-    end if;
+  for v_table in select * from rowhouse.promotable_tables(p_tenant) loop
     v_partition := format('%I.t%s', v_schema, v_table.relation::oid);
+    v_leaf := rowhouse.shared_leaf_of(v_table.relation, v_table.literal);
     execute format('create table %s (like %s including all excluding indexes excluding identity)', v_partition, v_table.relation);
     execute format('comment on table %s is %L', v_partition, format('Rows of one promoted tenant of %s.', v_table.relation));
-    execute format('insert into %s (%s) select %s from %s where %I = %s', v_partition,
-      rowhouse.stored_columns(v_table.relation), rowhouse.stored_columns(v_table.relation),
-      v_table.relation, v_table.tenant_column, v_literal);
-    get diagnostics v_count = row_count;
+    v_rows := v_rows || jsonb_build_object(v_table.relation, rowhouse.execute_for(v_table.relation,
+      format('insert into %s (%s) select %s from %s where %I = %s', v_partition,
+        rowhouse.stored_columns(v_table.relation), rowhouse.stored_columns(v_table.relation),
+        v_leaf, v_table.tenant_column, v_table.literal)));
     perform rowhouse.index_partition(v_table.relation, v_partition::regclass);
     execute format('analyze %s', v_partition);
-    v_rows := v_rows || jsonb_build_object(v_table.relation, v_count);
     v_tables := v_tables || jsonb_build_object('place', v_table.place, 'relation', v_table.relation, 'column', v_table.tenant_column,
-      'type', v_table.column_type, 'partition', v_partition, 'literal', v_literal);
+      'type', v_table.column_type, 'partition', v_partition, 'literal', v_table.literal, 'leaf', v_leaf);
   end loop;
+
+  -- The rows only move: triggers of the user are told nothing of it. Disabling them needs the lock that attaching needs;
+  -- where there are none, the deletes come before it.
+  if exists (select from jsonb_to_recordset(v_tables) t (leaf regclass) where rowhouse.user_triggers(t.leaf) <> '{}') then
+    perform rowhouse.lock_tables(array(select t.relation from jsonb_to_recordset(v_tables) t (relation regclass)), 'access exclusive');
+    for v_leaf in select t.leaf from jsonb_to_recordset(v_tables) t (leaf regclass) loop
+      v_restore := v_restore || rowhouse.user_triggers(v_leaf);
+      execute format('alter table %s disable trigger user', v_leaf);
+    end loop;
+  end if;
   for v_table in
-    select * from jsonb_to_recordset(v_tables) t (place integer, relation regclass, "column" name, literal text) order by place
+    select * from jsonb_to_recordset(v_tables) t (place integer, leaf regclass, "column" name, literal text) order by place
   loop
-    execute format('delete from %s where %I = %s', v_table.relation, v_table."column", v_table.literal);
+    perform rowhouse.execute_for(v_table.leaf, format('delete from %s where %I = %s', v_table.leaf, v_table."column", v_table.literal));
   end loop;
+  foreach v_statement in array v_restore loop
+    execute v_statement;
+  end loop;
+
+  perform rowhouse.lock_tables(array(select t.relation from jsonb_to_recordset(v_tables) t (relation regclass)), 'access exclusive');
   for v_table in
     select * from jsonb_to_recordset(v_tables)
       t (place integer, relation regclass, "column" name, type regtype, partition text, literal text)
@@ -175,63 +220,38 @@ begin
   loop
     execute format('alter table %s attach partition %s for values in (%s)', v_table.relation, v_table.partition, v_table.literal);
     perform rowhouse.secure_partition(v_table.partition::regclass, v_table."column", v_table.type);
+    for v_leaf in select l.leaf from rowhouse.shared_leaves(v_table.relation) l loop
+      execute format('alter table %s drop constraint if exists %I', v_leaf, rowhouse.absence_constraint(p_tenant));
+    end loop;
   end loop;
 
-  execute format('set local app.tenant_id = %L', coalesce(v_caller_tenant, ''));
-  return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', v_skipped);
+  perform rowhouse.work_as(v_caller_tenant, false);
+  return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', (
+    select coalesce(jsonb_object_agg(b.relation::text, b.obstacle), '{}') from rowhouse.promotion_obstacles(p_tenant) b));
 end
 $$;
 
 comment on function rowhouse.promote_tenant(text) is
-  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached. Calling it again takes in tables that came later. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
-
-create or replace function rowhouse.drop_own_partitions(p_tenant text) returns integer
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_partition record;
-  v_schema name;
-  v_dropped integer := 0;
-begin
-  for v_partition in select * from rowhouse.own_partitions(p_tenant) w order by w.place loop
-    execute format('alter table %s detach partition %s', v_partition.relation, v_partition.partition);
-    execute format('drop table %s', v_partition.partition);
-    v_dropped := v_dropped + 1;
-  end loop;
-  select t.partition_schema into v_schema from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_schema is not null then
-    execute format('drop schema %I', v_schema);
-    update rowhouse.tenants t set partition_schema = null where t.tenant_id = p_tenant;
-  end if;
-  return v_dropped;
-end
-$$;
-
-comment on function rowhouse.drop_own_partitions(text) is
-  'Drops the partitions of a promoted tenant, referring tables first, and their schema; returns how many. Erasure emptied them before.';
+  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which promotion_plan prepares. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
 
 create or replace function rowhouse.demote_tenant(p_tenant text) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_status text;
-  v_schema name;
   v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_schema name;
   v_partitions jsonb;
   v_partition record;
-  v_count bigint;
+  v_leaf regclass;
+  v_restore text[];
+  v_statement text;
   v_rows jsonb := '{}';
 begin
-  perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.lock_tenant(p_tenant);
-  select t.status, t.partition_schema into v_status, v_schema from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status in ('erasing', 'erased') then
-    perform rowhouse.check_tenant_status(p_tenant, v_status);
-  end if;
-  execute format('set local app.tenant_id = %L', p_tenant);
-  select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w;
+  v_schema := rowhouse.enter_for_move(p_tenant);
+  perform rowhouse.work_as(p_tenant, true);
+  select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w where w.relation is not null;
+  perform rowhouse.lock_tables(array(select w.relation from jsonb_to_recordset(v_partitions) w (relation regclass)), 'access exclusive');
 
   -- Referring tables leave first; the rows come back in the opposite order, so that each finds what it refers to.
   for v_partition in
@@ -240,30 +260,35 @@ begin
     execute format('alter table %s detach partition %s', v_partition.relation, v_partition.partition);
   end loop;
   for v_partition in
-    select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass) order by w.place desc
+    select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass, literal text) order by w.place desc
   loop
-    -- Into the shared partition itself: the write guard of the table would refuse a suspended tenant.
-    execute format('insert into rowhouse_partitions.t%s_shared (%s) overriding system value select %s from %s', v_partition.relation::oid,
-      rowhouse.stored_columns(v_partition.relation), rowhouse.stored_columns(v_partition.relation), v_partition.partition);
-    get diagnostics v_count = row_count;
-    v_rows := v_rows || jsonb_build_object(v_partition.relation, v_count);
+    -- Into the shared partition itself, without triggers of the user: the rows only move.
+    v_leaf := rowhouse.shared_leaf_of(v_partition.relation, v_partition.literal);
+    v_restore := rowhouse.user_triggers(v_leaf);
+    execute format('alter table %s disable trigger user', v_leaf);
+    v_rows := v_rows || jsonb_build_object(v_partition.relation, rowhouse.execute_for(v_partition.relation,
+      format('insert into %s (%s) overriding system value select %s from %s', v_leaf,
+        rowhouse.stored_columns(v_partition.relation), rowhouse.stored_columns(v_partition.relation), v_partition.partition)));
+    foreach v_statement in array v_restore loop
+      execute v_statement;
+    end loop;
     execute format('drop table %s', v_partition.partition);
   end loop;
   if v_schema is not null then
     execute format('drop schema %I', v_schema);
     update rowhouse.tenants t set partition_schema = null, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
   end if;
-  execute format('set local app.tenant_id = %L', coalesce(v_caller_tenant, ''));
+  perform rowhouse.work_as(v_caller_tenant, false);
   return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
 end
 $$;
 
 comment on function rowhouse.demote_tenant(text) is
-  'Moves the rows of a promoted tenant back into the shared partitions and drops its own. Returns the rows moved for each table.';
+  'Moves the rows of a promoted tenant back into the shared partitions and drops its own; all tenants wait meanwhile. Needs isolation level read committed. Returns the rows moved for each table.';
 
 revoke execute on function
-  rowhouse.own_partitions(text), rowhouse.stored_columns(regclass), rowhouse.index_partition(regclass, regclass),
-  rowhouse.promotion_obstacle(regclass), rowhouse.promote_tenant(text), rowhouse.drop_own_partitions(text),
+  rowhouse.promotion_obstacles(text), rowhouse.promotable_tables(text), rowhouse.absence_constraint(text),
+  rowhouse.promotion_plan(text), rowhouse.index_partition(regclass, regclass), rowhouse.promote_tenant(text),
   rowhouse.demote_tenant(text)
   from public;
-grant execute on function rowhouse.promote_tenant(text), rowhouse.demote_tenant(text) to rowhouse_admin;
+grant execute on function rowhouse.promotion_plan(text), rowhouse.promote_tenant(text), rowhouse.demote_tenant(text) to rowhouse_admin;

@@ -8,6 +8,14 @@ export interface ErasurePreview {
   readonly tables: RowsByTable
   /** Rows of all tables. */
   readonly rows: number
+  /** Why an erasure would be refused now, each with what to do about it. Empty when it would not. */
+  readonly obstacles: readonly ErasureObstacle[]
+}
+
+/** Something that keeps a tenant from being erased completely. */
+export interface ErasureObstacle {
+  readonly message: string
+  readonly hint: string | null
 }
 
 /** The evidence of an erasure, as the database wrote and stored it. */

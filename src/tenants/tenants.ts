@@ -83,7 +83,9 @@ export class Tenants {
     const { name = id, tier: tierName = 'free', settings = {} } = parse(provisionOptions, options)
     return this.#admin.transaction(async (db) => {
       const provisioned = await sql<{ created: boolean }>`
-        select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(db)
+        select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(
+        db,
+      )
       const row = await selectTenants(db).where('tenant_id', '=', id).executeTakeFirstOrThrow()
       return { ...toTenant(row), created: provisioned.rows[0]!.created }
     })
@@ -149,7 +151,9 @@ export class Tenants {
    * SQL: `select rowhouse.set_tenant_tier('acme', 'enterprise')`
    */
   async setTier(tenantId: string, tierName: string): Promise<void> {
-    await sql`select rowhouse.set_tenant_tier(${parseTenantId(tenantId)}, ${parse(tier, tierName)})`.execute(this.#admin.db)
+    await sql`select rowhouse.set_tenant_tier(${parseTenantId(tenantId)}, ${parse(tier, tierName)})`.execute(
+      this.#admin.db,
+    )
   }
 
   /**
@@ -173,7 +177,7 @@ export class Tenants {
 
   /**
    * Erases everything of the tenant in every registered table, in one transaction, and returns the receipt. The id is
-   * never used again. With `dryRun`, only counts.
+   * never used again. With `dryRun`, only counts, and lists what would be in the way.
    *
    * Closes the door first, in a transaction of its own, so that few transactions have to be waited for. An erasure that
    * was interrupted in between is resumed by calling it again.
@@ -189,12 +193,11 @@ export class Tenants {
   async erase(tenantId: string, options: { readonly dryRun?: boolean } = {}): Promise<ErasurePreview | ErasureReceipt> {
     const id = parseTenantId(tenantId)
     const { dryRun = false } = parse(z.strictObject({ dryRun: z.boolean().optional() }), options)
-    if (!dryRun) {
-      // A door that stays closed after a refusal would be a surprise, so what would be refused is asked first.
-      await this.#eraseTenant(id, true)
-      await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
-    }
-    return this.#eraseTenant(id, dryRun)
+    const preview = await this.#callEraseTenant<ErasurePreview>(id, true)
+    if (dryRun) return preview
+    // A door that stays closed after a refusal would be a surprise: it is closed only where nothing is in the way.
+    if (preview.obstacles.length === 0) await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
+    return this.#callEraseTenant<ErasureReceipt>(id, false)
   }
 
   /**
@@ -212,15 +215,17 @@ export class Tenants {
     }))
   }
 
-  async #eraseTenant(id: string, dryRun: boolean): Promise<ErasurePreview | ErasureReceipt> {
-    const { rows } = await sql<{ receipt: ErasurePreview | ErasureReceipt }>`
-      select rowhouse.erase_tenant(${id}, ${dryRun}) as receipt`.execute(this.#admin.db)
-    return rows[0]!.receipt
+  async #callEraseTenant<Result>(id: string, dryRun: boolean): Promise<Result> {
+    const { rows } = await sql<{ result: Result }>`
+      select rowhouse.erase_tenant(${id}, ${dryRun}) as result`.execute(this.#admin.db)
+    return rows[0]!.result
   }
 
   async #move(statement: ReturnType<typeof sql>): Promise<MovedTenant> {
     const { rows } = await statement.execute(this.#admin.db)
-    const { result } = rows[0] as { result: { tenantId: string; tables: RowsByTable; skipped?: Record<string, string> } }
+    const { result } = rows[0] as {
+      result: { tenantId: string; tables: RowsByTable; skipped?: Record<string, string> }
+    }
     return { tenantId: result.tenantId, tables: result.tables, skipped: result.skipped ?? {} }
   }
 }

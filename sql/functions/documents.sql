@@ -1,0 +1,422 @@
+-- Documents: write, search, read and delete the documents of one tenant in a collection.
+--
+-- Every function runs with the rights of its caller, under row-level security, for the tenant of the transaction, and
+-- says so in its own condition as well. Embeddings come as text, '[1,2,3]', because the types of pgvector exist only
+-- where the extension is installed.
+-- Depends on: collections.sql, context.sql. Proven by: test/documents.
+
+create or replace function rowhouse.locate_collection(
+  p_name text,
+  out relation regclass, out type text, out operator text, out metric text, out exact_limit integer, out ef_search integer
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema name;
+  v_collection rowhouse.collections;
+begin
+  select c.* into v_collection from rowhouse.collections c where c.name = p_name;
+  if v_collection.name is null then
+    raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
+  end if;
+  v_schema := rowhouse.pgvector_schema();
+  relation := v_collection.relation;
+  type := format('%I.%I(%s)', v_schema, v_collection.element_type, v_collection.dimensions);
+  operator := format('operator(%I.%s)', v_schema,
+    case v_collection.metric when 'cosine' then '<=>' when 'l2' then '<->' else '<#>' end);
+  metric := v_collection.metric;
+  exact_limit := v_collection.exact_limit;
+  ef_search := v_collection.ef_search;
+end
+$$;
+
+comment on function rowhouse.locate_collection(text) is
+  'What statements on a collection are put together from; raises RH020 when there is none of this name.';
+
+create or replace function rowhouse.embedding_problem(p_collection text, p_embedding text) returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_collection record;
+  v_has_direction boolean;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  if p_embedding is null then
+    return 'is missing';
+  end if;
+  execute format('select (s.e %s s.e) < 1 from (select $1::%s as e) s', v_collection.operator, v_collection.type)
+    into v_has_direction using p_embedding;
+  return case when v_collection.metric = 'cosine' and not v_has_direction then
+    'has no direction: it is all zeros, or its length is out of range' end;
+exception
+  when invalid_text_representation then
+    return 'is no list of numbers such as [1,2,3]';
+  when data_exception then
+    return format('is invalid: %s', sqlerrm);
+end
+$$;
+
+comment on function rowhouse.embedding_problem(text, text) is
+  'What keeps an embedding out of a collection, in words; null when nothing does. Raises RH020.';
+
+create or replace function rowhouse.check_documents(
+  p_document_ids text[], p_contents text[], p_embeddings text[], p_metadata jsonb[]
+) returns void
+  language plpgsql immutable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer := cardinality(p_contents);
+  v_problem record;
+begin
+  if coalesce(v_count, 0) = 0 then
+    raise exception using errcode = 'RH024', message = 'there is no document to write';
+  elsif cardinality(p_embeddings) is distinct from v_count or cardinality(p_document_ids) <> v_count
+      or cardinality(p_metadata) <> v_count then
+    raise exception using errcode = 'RH024', message = 'ids, contents, embeddings and metadata are not equally many';
+  end if;
+  select d.place, d.id, d.problem into v_problem
+    from (
+      select u.place, u.id, case
+          when u.id = '' then 'has an empty id'
+          when length(u.id) > 256 then 'has an id of more than 256 characters'
+          when u.content is null or u.content = '' then 'has no content'
+          when length(u.content) > 1000000 then 'has content of more than 1000000 characters'
+          when jsonb_typeof(u.metadata) <> 'object' then 'has metadata that is no JSON object'
+          when octet_length(u.metadata::text) > 262144 then 'has metadata of more than 262144 bytes'
+        end as problem
+        from unnest(p_document_ids, p_contents, p_metadata) with ordinality u (id, content, metadata, place)
+      union all
+      select max(u.place), u.id, 'has the id of another document of this call'
+        from unnest(p_document_ids) with ordinality u (id, place)
+        where u.id is not null
+        group by u.id having count(*) > 1
+    ) d
+    where d.problem is not null
+    order by d.place
+    limit 1;
+  if v_problem.place is not null then
+    raise exception using errcode = 'RH024',
+      message = format('document %s %s',
+        coalesce('"' || left(nullif(v_problem.id, ''), 256) || '"', format('%s of %s', v_problem.place, v_count)), v_problem.problem);
+  end if;
+end
+$$;
+
+comment on function rowhouse.check_documents(text[], text[], text[], jsonb[]) is
+  'Raises RH024 with the first document that cannot be written; the type checks the embeddings later.';
+
+create or replace function rowhouse.upsert_documents(
+  p_collection text,
+  p_document_ids text[],
+  p_contents text[],
+  p_embeddings text[],
+  p_metadata jsonb[] default null
+) returns text[]
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+  v_ids text[];
+  v_message text;
+  v_problem text;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  perform rowhouse.check_documents(p_document_ids, p_contents, p_embeddings, p_metadata);
+  select array_agg(coalesce(u.id, gen_random_uuid()::text) order by u.place) into v_ids
+    from unnest(p_document_ids, p_contents) with ordinality u (id, content, place);
+  begin
+    -- In the order of the ids: two calls that write the same documents wait for each other instead of deadlocking.
+    execute format('insert into %s (tenant_id, document_id, content, metadata, embedding) '
+      'select $1, u.id, u.content, coalesce(u.metadata, ''{}''), u.embedding::%s '
+      'from unnest($2, $3, $4, $5) u (id, content, metadata, embedding) order by u.id collate "C" '
+      'on conflict (tenant_id, document_id) do update set content = excluded.content, metadata = excluded.metadata, '
+      'embedding = excluded.embedding, updated_at = excluded.updated_at',
+      v_collection.relation, v_collection.type)
+      using v_tenant, v_ids, p_contents, p_metadata, p_embeddings;
+  exception
+    when data_exception or check_violation or not_null_violation then
+      v_message := sqlerrm;
+      for v_place in 1 .. cardinality(p_embeddings) loop
+        v_problem := rowhouse.embedding_problem(p_collection, p_embeddings[v_place]);
+        if v_problem is not null then
+          raise exception using errcode = 'RH023',
+            message = format('the embedding of document %s %s',
+              coalesce('"' || p_document_ids[v_place] || '"', format('%s of %s', v_place, cardinality(p_embeddings))), v_problem);
+        end if;
+      end loop;
+      raise exception using errcode = 'RH024', message = format('the documents cannot be written: %s', v_message);
+  end;
+  return v_ids;
+end
+$$;
+
+comment on function rowhouse.upsert_documents(text, text[], text[], text[], jsonb[]) is
+  'Writes documents of the tenant: element n of each array belongs to document n. A document whose id exists is replaced. p_document_ids: null, or null for single documents, generates uuids. p_embeddings: as text, [1,2,3]. p_metadata: JSON objects; null is {}. Returns the ids in the given order. All are written or none: raises RH020 (no such collection), RH023 (an embedding is invalid), RH024 (a document is invalid, or two have one id).';
+
+create or replace function rowhouse.tenant_extent(
+  p_collection text, p_limit integer, out leaf regclass, out own boolean, out documents bigint
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  -- Only the key answers quickly: a limit makes the planner hope for a row near the start of the partition, which other
+  -- tenants may fill, and a bitmap would hold every row of the tenant.
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set jit = off
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  -- A tenant with a partition of its own has no neighbours in it, so the statistics of the partition are the tenant's.
+  execute format(
+    'select s.leaf, c.relnamespace <> ''rowhouse_partitions''::regnamespace, '
+    'case when c.relnamespace <> ''rowhouse_partitions''::regnamespace and c.reltuples > $2 then c.reltuples::bigint '
+    'else (select count(*) from (select from %1$s d where d.tenant_id = $1 limit $2 + 1) r) end '
+    'from (select d.tableoid as leaf from %1$s d where d.tenant_id = $1 limit 1) s join pg_class c on c.oid = s.leaf',
+    v_collection.relation)
+    into leaf, own, documents using v_tenant, p_limit::bigint;
+  documents := coalesce(documents, 0);
+end
+$$;
+
+comment on function rowhouse.tenant_extent(text, integer) is
+  'The partition that holds the tenant, whether it is the tenant''s own, and the number of documents, counted up to p_limit + 1.';
+
+create or replace function rowhouse.search_exactly(p_collection text, p_embedding text, p_limit integer, p_filter jsonb)
+  returns table (tenant_id text, document_id text, content text, metadata jsonb, distance double precision)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+  set jit = off
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  -- "+ 0": the index orders by the distance alone, so it can't answer this.
+  return query execute format(
+    'select d.tenant_id, d.document_id, d.content, d.metadata, (d.embedding %s $1::%s) + 0 as distance '
+    'from %s d where d.tenant_id = $2 and ($3 is null or d.metadata @> $3) '
+    'order by distance, d.document_id limit $4', v_collection.operator, v_collection.type, v_collection.relation)
+    using p_embedding, v_tenant, p_filter, p_limit;
+end
+$$;
+
+comment on function rowhouse.search_exactly(text, text, integer, jsonb) is
+  'The nearest documents of the tenant, by the distance to every one of them.';
+
+create or replace function rowhouse.search_by_index(
+  p_collection text, p_embedding text, p_limit integer, p_filter jsonb, p_own_partition boolean
+) returns table (tenant_id text, document_id text, content text, metadata jsonb, distance double precision)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  -- Leaves the planner no way to order but the index; the penalties would make it compile the statement too.
+  set enable_sort = off
+  set enable_seqscan = off
+  set jit = off
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+  v_iterative text := current_setting('hnsw.iterative_scan', true);
+  v_ef_search text := coalesce(current_setting('hnsw.ef_search', true), '40');
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  if v_iterative is null and not p_own_partition then
+    -- Before 0.8.0 the filter is applied to the first candidates only, and most of them belong to other tenants.
+    return;
+  end if;
+  execute format('set local hnsw.ef_search = %s', least(1000, greatest(v_collection.ef_search, 2 * p_limit)));
+  if v_iterative is not null then
+    -- Goes on until there are enough candidates of this tenant. Their order is approximate, so they are sorted again.
+    set local hnsw.iterative_scan = relaxed_order;
+  end if;
+  return query execute format(
+    'with nearest as materialized ('
+    'select d.tenant_id, d.document_id, d.content, d.metadata, d.embedding %1$s $1::%2$s as distance '
+    'from %3$s d where d.tenant_id = $2 and ($3 is null or d.metadata @> $3) '
+    'order by d.embedding %1$s $1::%2$s limit $4) '
+    'select n.* from nearest n order by n.distance + 0, n.document_id',
+    v_collection.operator, v_collection.type, v_collection.relation)
+    using p_embedding, v_tenant, p_filter, p_limit;
+  -- What these settings were: as "set local" they would otherwise last until the end of the transaction.
+  execute format('set local hnsw.ef_search = %L', v_ef_search);
+  if v_iterative is not null then
+    execute format('set local hnsw.iterative_scan = %L', v_iterative);
+  end if;
+end
+$$;
+
+comment on function rowhouse.search_by_index(text, text, integer, jsonb, boolean) is
+  'The nearest documents of the tenant as its partition''s HNSW index finds them; fewer than p_limit when the index gave up.';
+
+create or replace function rowhouse.search_documents(
+  p_collection text,
+  p_embedding text,
+  p_limit integer default 10,
+  p_filter jsonb default null,
+  p_min_score double precision default null,
+  p_strategy text default 'auto'
+) returns table (
+  tenant_id text, document_id text, content text, metadata jsonb,
+  distance double precision, score double precision, strategy text
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_collection record;
+  v_extent record;
+  v_problem text;
+  v_exact_limit integer;
+  v_strategy text := 'exact';
+  v_tenants text[];
+  v_ids text[];
+  v_contents text[];
+  v_metadata jsonb[];
+  v_distances double precision[];
+begin
+  perform rowhouse.require_tenant();
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  if p_limit is null or p_limit not between 1 and 1000 then
+    raise exception using errcode = 'invalid_parameter_value', message = 'the limit of a search is 1 to 1000 documents';
+  elsif p_strategy is null or p_strategy not in ('auto', 'exact', 'index') then
+    raise exception using errcode = 'invalid_parameter_value', message = 'the strategy of a search is auto, exact or index';
+  elsif jsonb_typeof(p_filter) <> 'object' then
+    raise exception using errcode = 'invalid_parameter_value', message = 'the filter of a search is a JSON object';
+  end if;
+  -- Using the type also loads the library, which defines the settings of the index.
+  v_problem := rowhouse.embedding_problem(p_collection, p_embedding);
+  if v_problem is not null then
+    raise exception using errcode = 'RH023', message = format('the embedding %s', v_problem);
+  end if;
+
+  if p_strategy <> 'exact' then
+    v_exact_limit := case p_strategy when 'auto' then v_collection.exact_limit else 0 end;
+    select * into v_extent from rowhouse.tenant_extent(p_collection, v_exact_limit);
+    if v_extent.documents > v_exact_limit and rowhouse.has_vector_index(v_extent.leaf) then
+      select array_agg(h.tenant_id), array_agg(h.document_id), array_agg(h.content), array_agg(h.metadata), array_agg(h.distance)
+        into v_tenants, v_ids, v_contents, v_metadata, v_distances
+        from rowhouse.search_by_index(p_collection, p_embedding, p_limit, p_filter, v_extent.own) h;
+      -- An index gives up after a number of candidates. Whether there are more documents, only the exact search knows.
+      if cardinality(v_ids) = p_limit then
+        v_strategy := case when v_extent.own then 'own_index' else 'shared_index' end;
+      end if;
+    end if;
+  end if;
+
+  if v_strategy = 'exact' then
+    select array_agg(h.tenant_id), array_agg(h.document_id), array_agg(h.content), array_agg(h.metadata), array_agg(h.distance)
+      into v_tenants, v_ids, v_contents, v_metadata, v_distances
+      from rowhouse.search_exactly(p_collection, p_embedding, p_limit, p_filter) h;
+  end if;
+  return query
+    select s.* from (
+      select h.*,
+          case v_collection.metric
+            when 'cosine' then 1 - h.distance
+            when 'l2' then 1 / (1 + h.distance)
+            else - h.distance
+          end as score,
+          v_strategy
+        from unnest(v_tenants, v_ids, v_contents, v_metadata, v_distances) h (tenant_id, document_id, content, metadata, distance)
+    ) s
+    where p_min_score is null or s.score >= p_min_score
+    order by s.distance, s.document_id;
+end
+$$;
+
+comment on function rowhouse.search_documents(text, text, integer, jsonb, double precision, text) is
+  'The nearest documents of the tenant, nearest first. p_embedding: as text, [1,2,3]. p_filter: only documents whose metadata contain this object. p_min_score: only documents at least this close. score: cosine 1 - distance, l2 1 / (1 + distance), inner_product the product itself; more is closer. p_strategy: auto searches a tenant with up to exact_limit documents exactly, which finds every neighbour, and a larger one by the HNSW index of its partition; exact and index insist. Fewer documents than p_limit come back only when there are no more: when the index finds too few, the search is repeated exactly. strategy says what found them: exact, shared_index (in a partition shared with other tenants) or own_index (of a promoted tenant). Raises RH020 (no such collection), RH023 (the embedding is invalid).';
+
+create or replace function rowhouse.get_documents(p_collection text, p_document_ids text[])
+  returns table (
+    tenant_id text, document_id text, content text, metadata jsonb, created_at timestamptz, updated_at timestamptz
+  )
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  return query execute format(
+    'select d.tenant_id, d.document_id, d.content, d.metadata, d.created_at, d.updated_at '
+    'from %s d where d.tenant_id = $1 and d.document_id = any ($2)', v_collection.relation)
+    using v_tenant, p_document_ids;
+end
+$$;
+
+comment on function rowhouse.get_documents(text, text[]) is
+  'The documents of the tenant with these ids, in no particular order; ids that do not exist are left out. Raises RH020.';
+
+create or replace function rowhouse.delete_documents(p_collection text, p_document_ids text[]) returns bigint
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+  v_deleted bigint;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  execute format('delete from %s d where d.tenant_id = $1 and d.document_id = any ($2)', v_collection.relation)
+    using v_tenant, p_document_ids;
+  get diagnostics v_deleted = row_count;
+  return v_deleted;
+end
+$$;
+
+comment on function rowhouse.delete_documents(text, text[]) is
+  'Deletes the documents of the tenant with these ids and returns how many there were. Raises RH020.';
+
+create or replace function rowhouse.count_documents(p_collection text, p_filter jsonb default null) returns bigint
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_collection record;
+  v_count bigint;
+begin
+  select * into v_collection from rowhouse.locate_collection(p_collection);
+  if jsonb_typeof(p_filter) <> 'object' then
+    raise exception using errcode = 'invalid_parameter_value', message = 'the filter is a JSON object';
+  end if;
+  execute format('select count(*) from %s d where d.tenant_id = $1 and ($2 is null or d.metadata @> $2)', v_collection.relation)
+    into v_count using v_tenant, p_filter;
+  return v_count;
+end
+$$;
+
+comment on function rowhouse.count_documents(text, jsonb) is
+  'The number of documents of the tenant, or of those whose metadata contain p_filter. Raises RH020.';
+
+revoke execute on function
+  rowhouse.locate_collection(text), rowhouse.embedding_problem(text, text),
+  rowhouse.check_documents(text[], text[], text[], jsonb[]),
+  rowhouse.upsert_documents(text, text[], text[], text[], jsonb[]),
+  rowhouse.tenant_extent(text, integer),
+  rowhouse.search_exactly(text, text, integer, jsonb),
+  rowhouse.search_by_index(text, text, integer, jsonb, boolean),
+  rowhouse.search_documents(text, text, integer, jsonb, double precision, text),
+  rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb)
+  from public;
+grant execute on function
+  rowhouse.locate_collection(text), rowhouse.embedding_problem(text, text),
+  rowhouse.check_documents(text[], text[], text[], jsonb[]),
+  rowhouse.upsert_documents(text, text[], text[], text[], jsonb[]),
+  rowhouse.tenant_extent(text, integer),
+  rowhouse.search_exactly(text, text, integer, jsonb),
+  rowhouse.search_by_index(text, text, integer, jsonb, boolean),
+  rowhouse.search_documents(text, text, integer, jsonb, double precision, text),
+  rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb)
+  to rowhouse_app;
