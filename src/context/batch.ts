@@ -6,6 +6,7 @@ import {
   type RunningQuery,
   type WireConnection,
 } from './pg-internals.ts'
+import { serializeStatements } from './serialize-statements.ts'
 
 /**
  * Several statements in one network round trip.
@@ -62,7 +63,8 @@ export function sendBatch(client: PoolClient, batch: Batch): Promise<BatchOutcom
       const failed = error !== null && error !== undefined
       resolve({
         failure: failed ? { error, phase: query.phase } : undefined,
-        result: batch.statement === undefined ? undefined : result,
+        // A result that is complete stands, even when something behind the statement failed.
+        result: batch.statement === undefined ? undefined : (result ?? query._results),
         tag: query.tag,
         endTag: query.endTag,
         status: failed ? null : client.getTransactionStatus(),
@@ -89,12 +91,15 @@ function batchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
   return BatchQuery
 }
 
+const NO_STATEMENTS: readonly string[] = []
+const END_STATEMENTS = { commit: ['commit'], rollback: ['rollback'] } as const
+
 function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
   return class extends Query implements BatchQuery {
     readonly #before: readonly string[]
-    readonly #after: readonly string[]
+    readonly #end: readonly string[]
+    readonly #cleanUp: readonly string[]
     readonly #hasStatement: boolean
-    readonly #hasEnd: boolean
     #completed = 0
     tag: string | undefined
     endTag: string | undefined
@@ -102,9 +107,9 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
     constructor(batch: Batch) {
       super({ text: batch.statement?.sql ?? '', values: batch.statement?.values ?? [], queryMode: 'extended' })
       this.#before = batch.before
-      this.#after = batch.end === undefined ? batch.cleanUp : [batch.end, ...batch.cleanUp]
+      this.#end = batch.end === undefined ? NO_STATEMENTS : END_STATEMENTS[batch.end]
+      this.#cleanUp = batch.cleanUp
       this.#hasStatement = batch.statement !== undefined
-      this.#hasEnd = batch.end !== undefined
     }
 
     /** Which part the server is at, or stopped at. */
@@ -112,13 +117,13 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
       let index = this.#completed - this.#before.length
       if (index < 0) return 'before'
       if (this.#hasStatement && index-- === 0) return 'statement'
-      return this.#hasEnd && index === 0 ? 'end' : 'clean-up'
+      return index < this.#end.length ? 'end' : 'clean-up'
     }
 
     override submit(connection: WireConnection): Error | null {
       connection.stream.cork?.()
       try {
-        for (const sql of this.#before) writeStatement(connection, sql)
+        writeStatements(connection, this.#before)
         if (this.#hasStatement) this.prepare(connection)
         else this.#finish(connection)
       } finally {
@@ -133,7 +138,8 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
     }
 
     #finish(connection: WireConnection): void {
-      for (const sql of this.#after) writeStatement(connection, sql)
+      writeStatements(connection, this.#end)
+      writeStatements(connection, this.#cleanUp)
       connection.sync()
     }
 
@@ -141,10 +147,7 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
       if (this.#hasStatement && this.phase === 'statement') super.handleDataRow(message)
     }
 
-    override handleCommandComplete(
-      message: { text: string },
-      connection: WireConnection,
-    ): void {
+    override handleCommandComplete(message: { text: string }, connection: WireConnection): void {
       const phase = this.phase
       if (phase === 'statement') {
         this.tag = message.text
@@ -165,8 +168,6 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
   }
 }
 
-function writeStatement(connection: WireConnection, sql: string): void {
-  connection.parse({ text: sql })
-  connection.bind({})
-  connection.execute({})
+function writeStatements(connection: WireConnection, statements: readonly string[]): void {
+  if (statements.length > 0 && connection.stream.writable) connection.stream.write(serializeStatements(statements))
 }

@@ -1,6 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Batch, type BatchOutcome, sendBatch } from './batch.ts'
 import { sendCancelRequest } from './cancel-request.ts'
 import { isDatabaseError, type PoolClient } from './pg-internals.ts'
+
+const CANCEL_PAUSE_MS = 100
 
 /**
  * A client while it is checked out of the pool.
@@ -13,6 +16,7 @@ export class ClientLease {
   readonly #onError = (error: unknown): void => this.markUnusable(error)
   #unusable: { readonly reason: unknown } | undefined
   #running = 0
+  #settled = 0
   #cancelling: Promise<void> | undefined
   #released = false
 
@@ -46,6 +50,7 @@ export class ClientLease {
       this.markUnusable(error)
     } else {
       this.#running--
+      this.#settled++
     }
     return outcome
   }
@@ -58,10 +63,20 @@ export class ClientLease {
   /** Cancels what runs now, if anything. The lease isn't given back before the server has taken the request. */
   cancel(): Promise<void> {
     if (this.#running === 0 || this.#released) return Promise.resolve()
-    this.#cancelling ??= sendCancelRequest(this.#client).finally(() => {
+    this.#cancelling ??= this.#cancelRunning().finally(() => {
       this.#cancelling = undefined
     })
     return this.#cancelling
+  }
+
+  /** The server forgets a request that arrives before the statement does, so it is repeated until the statement ends. */
+  async #cancelRunning(): Promise<void> {
+    const settled = this.#settled
+    const isRunning = () => this.#settled === settled && this.#running > 0 && this.#unusable === undefined
+    while (isRunning()) {
+      await sendCancelRequest(this.#client)
+      if (isRunning()) await sleep(CANCEL_PAUSE_MS)
+    }
   }
 
   /** Gives the client back to the pool when it is clean, and destroys it otherwise. */
@@ -75,9 +90,17 @@ export class ClientLease {
       return
     }
     // What still runs would otherwise go on, and might commit, after its caller has seen an error.
-    if (this.#running > 0) void sendCancelRequest(this.#client)
+    if (this.#running > 0) void cancelAbandoned(this.#client)
     this.#client.connection.stream.destroy()
     this.#client.release(true)
+  }
+}
+
+/** Nobody is left to see whether the statement has ended, so it is cancelled a few times. */
+async function cancelAbandoned(client: PoolClient): Promise<void> {
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    await sendCancelRequest(client)
+    await sleep(CANCEL_PAUSE_MS, undefined, { ref: false })
   }
 }
 

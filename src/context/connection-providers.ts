@@ -1,6 +1,6 @@
 import type { AbortableOperationOptions, ConnectionProvider, DatabaseConnection } from 'kysely'
-import type { ConnectionContext } from './database-connection.ts'
 import { type AmbientTenant, getAmbientTenant, isAmbientTenant, runWithAmbientTenant } from './current-tenant.ts'
+import type { ConnectionContext } from './database-connection.ts'
 import { ScopeConnection } from './scope-connection.ts'
 import { SessionConnection } from './session-connection.ts'
 import type { TransactionSession } from './transaction-session.ts'

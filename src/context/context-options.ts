@@ -53,7 +53,10 @@ export function parseContextOptions(options: ContextOptions): ContextOptions {
 export function invalidOptions(error: z.ZodError): Error {
   const [issue] = error.issues
   const path = issue?.path.join('.') ?? ''
-  return createRowhouseError('invalid_argument', `${path === '' ? 'The options' : `The option ${path}`}: ${issue?.message}.`)
+  return createRowhouseError(
+    'invalid_argument',
+    `${path === '' ? 'The options' : `The option ${path}`}: ${issue?.message}.`,
+  )
 }
 
 function describe(value: unknown): string {

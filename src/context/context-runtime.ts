@@ -1,6 +1,6 @@
-import pg from 'pg'
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
-import { sessionConnections, scopeConnections } from './connection-providers.ts'
+import pg from 'pg'
+import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import type { ContextOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
@@ -42,7 +42,10 @@ export class ContextRuntime {
   }
 
   /** Who the transactions of a tenant run as. */
-  identify(tenantId: string, { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions): SessionIdentity {
+  identify(
+    tenantId: string,
+    { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
+  ): SessionIdentity {
     return {
       statements: identityStatements({ role: this.#role, tenantId, userId, requestId }),
       role: this.#role,

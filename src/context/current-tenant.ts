@@ -20,7 +20,7 @@ const storage = new AsyncLocalStorage<AmbientTenant>()
  *
  * @example
  * ```ts
- * await withTenant('acme', async () => {
+ * await rowhouse.withTenant('acme', async () => {
  *   logger.info({ tenant: getCurrentTenant() }, 'started') // acme
  * })
  * ```

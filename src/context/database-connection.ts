@@ -1,11 +1,4 @@
-import type {
-  CompiledQuery,
-  ControlConnectionProvider,
-  DatabaseConnection,
-  Log,
-  QueryResult,
-  TransactionSettings,
-} from 'kysely'
+import type { CompiledQuery, DatabaseConnection, Log, QueryResult, TransactionSettings } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import type { Statement } from './transaction-session.ts'
@@ -33,6 +26,8 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
   abstract commit(): Promise<void>
   abstract rollback(): Promise<void>
   abstract release(): Promise<void>
+  /** Makes sure that the connection is not used again; its transaction ends with it. */
+  abstract abandon(reason: unknown): void
   protected abstract readonly processId: number | null | undefined
   protected abstract readonly inTransaction: boolean
   protected abstract run(statement: Statement): Promise<QueryResultRows>
@@ -68,14 +63,14 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
     }
   }
 
-  async cancelQuery(_provider: ControlConnectionProvider): Promise<void> {
+  async cancelQuery(): Promise<void> {
     if (this.#running > 0) await this.cancel()
   }
 
   /** The process id is known from the start of the connection. */
   async collectSessionInfo(): Promise<void> {}
 
-  async killSession(_provider: ControlConnectionProvider): Promise<void> {
+  async killSession(): Promise<void> {
     const { processId } = this
     if (this.#running > 0 && typeof processId === 'number') await this.#context.terminate(processId)
   }

@@ -18,15 +18,26 @@ export function explainPreludeError(error: unknown, role: string | undefined, lo
       })
     }
     case '22023': // set role: no such role
+      if (role !== undefined && !role.startsWith('rowhouse_')) {
+        return createRowhouseError('invalid_argument', `The role "${role}" does not exist.`, {
+          cause: error,
+          hint: 'Create it, or leave the option role out to use rowhouse_app.',
+        })
+      }
+      return notMigrated(error)
     case '3F000': // no such schema
     case '42883': // no such function
     case '42704': // no such role
-      return createRowhouseError('not_migrated', `This database has no rowhouse of this version: ${error.message}.`, {
-        cause: error,
-      })
+      return notMigrated(error)
     default:
       return mapDatabaseError(error)
   }
+}
+
+function notMigrated(cause: Error): Error {
+  return createRowhouseError('not_migrated', `This database has no rowhouse of this version: ${cause.message}.`, {
+    cause,
+  })
 }
 
 /** A failure to get a connection, as one sentence. */

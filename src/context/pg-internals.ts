@@ -7,9 +7,13 @@ import pg from 'pg'
 
 /** Writes protocol messages. */
 export interface WireConnection {
-  readonly stream: { cork?(): void; uncork?(): void; destroy(): void }
-  parse(message: { text: string; name?: string }): void
-  bind(message: { values?: unknown[] }): void
+  readonly stream: {
+    readonly writable: boolean
+    write(data: Uint8Array): unknown
+    cork?(): void
+    uncork?(): void
+    destroy(): void
+  }
   execute(message: { portal?: string; rows?: number }): void
   sync(): void
 }
@@ -18,6 +22,8 @@ export interface WireConnection {
 export interface RunningQuery {
   text: string
   values: unknown[] | undefined
+  /** What has arrived of the result. */
+  readonly _results: QueryResultRows
   callback: ((error: unknown, result?: QueryResultRows) => void) | undefined
   submit(connection: WireConnection): Error | null
   /** Writes Parse, Bind and Describe of `text`, then calls `_getRows`. */

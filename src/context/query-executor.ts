@@ -11,6 +11,7 @@ import {
   type QueryResult,
   type RootOperationNode,
 } from 'kysely'
+import type { TenantDatabaseConnection } from './database-connection.ts'
 
 /** What a query executor is made of. */
 export interface QueryExecutorParts {
@@ -22,7 +23,8 @@ export interface QueryExecutorParts {
   readonly beforeCompile: (node: RootOperationNode) => RootOperationNode
 }
 
-/** Stateless: the compiler keeps its state only while it compiles, which is synchronous. */
+/** Shared by all handles: the compiler keeps state only while it compiles, which is synchronous. */
+const compiler = new PostgresQueryCompiler()
 const adapter = new PostgresAdapter()
 
 /** Kysely's own query executor, which also knows whether a connection is for one statement or for several. */
@@ -31,7 +33,6 @@ export class TenantQueryExecutor extends DefaultQueryExecutor {
   readonly #statements: DefaultQueryExecutor
 
   constructor(parts: QueryExecutorParts, plugins: readonly KyselyPlugin[] = []) {
-    const compiler = new PostgresQueryCompiler()
     super(compiler, adapter, parts.connections, [...plugins])
     this.#parts = parts
     this.#statements = new DefaultQueryExecutor(compiler, adapter, parts.statements, [...plugins])
@@ -52,6 +53,17 @@ export class TenantQueryExecutor extends DefaultQueryExecutor {
     options?: AbortableOperationOptions,
   ): AsyncIterableIterator<QueryResult<R>> {
     return this.#statements.stream(query, chunkSize, options)
+  }
+
+  /** A connection for one statement, for a caller that aborts it in its own way. */
+  provideStatementConnection<T>(
+    consumer: (connection: TenantDatabaseConnection) => Promise<T>,
+    options: AbortableOperationOptions,
+  ): Promise<T> {
+    return this.#parts.statements.provideConnection(
+      (connection) => consumer(connection as TenantDatabaseConnection),
+      options,
+    )
   }
 
   override withConnectionProvider(provider: ConnectionProvider): TenantQueryExecutor {

@@ -53,7 +53,9 @@ const rowhouseOptions = connection.extend({
   role: z.string().min(1).nullable().optional(),
   admin: connection.optional(),
   log: z.custom((value) => typeof value === 'function' || Array.isArray(value), 'is not a log of Kysely').optional(),
-  plugins: z.array(z.custom<KyselyPlugin>((value) => hasMethod(value, 'transformQuery'), 'is not a plugin of Kysely')).optional(),
+  plugins: z
+    .array(z.custom<KyselyPlugin>((value) => hasMethod(value, 'transformQuery'), 'is not a plugin of Kysely'))
+    .optional(),
   predicate: z.boolean().optional(),
 })
 

@@ -49,6 +49,10 @@ export class ScopeConnection extends TenantDatabaseConnection {
 
   async release(): Promise<void> {}
 
+  abandon(reason: unknown): void {
+    this.#outer.abandon(reason)
+  }
+
   protected get processId(): number | null | undefined {
     return this.#outer.processId
   }

@@ -31,6 +31,10 @@ export class SessionConnection extends TenantDatabaseConnection {
     await this.#session.release()
   }
 
+  abandon(reason: unknown): void {
+    this.#session.destroy(reason)
+  }
+
   protected get processId(): number | null | undefined {
     return this.#session.processId
   }

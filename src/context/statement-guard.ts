@@ -8,7 +8,8 @@ import { createRowhouseError } from '../errors.ts'
  */
 export function guardStatement(sql: string): void {
   if (sql.includes('\0')) throw createRowhouseError('invalid_argument', 'SQL text contains a zero byte.')
-  const [first, second, third] = leadingWords(sql)
+  const [first, ...rest] = leadingWords(sql)
+  const [second, third] = rest
   switch (first) {
     case 'begin':
     case 'start':
@@ -25,7 +26,8 @@ export function guardStatement(sql: string): void {
       if (second === 'transaction') throw transactionControl('prepare transaction')
       return
     case 'set': {
-      const target = second === 'local' || second === 'session' ? third : second
+      // set [local | session] role ..., set [local] session authorization ...
+      const target = rest.find((word) => word !== 'local' && word !== 'session')
       if (isIdentity(target)) throw identityChange(`set ${target}`)
       return
     }
@@ -59,7 +61,9 @@ export function isTransactionTag(tag: string | undefined, sql: string): boolean 
 
 /** The settings that say who a transaction runs as. */
 function isIdentity(setting: string | undefined): boolean {
-  return setting === 'role' || setting === 'authorization' || setting === 'app' || (setting?.startsWith('app.') ?? false)
+  return (
+    setting === 'role' || setting === 'authorization' || setting === 'app' || (setting?.startsWith('app.') ?? false)
+  )
 }
 
 function transactionControl(statement: string): Error {
@@ -82,11 +86,11 @@ const WORD = /(?:"((?:[^"]|"")*)"|([A-Za-z_][\w$]*))(\s*\.\s*(?:"(?:[^"]|"")*"|[
 const SPACES = new RegExp(`${SPACE}+`, 'y')
 const LINE_COMMENT = /--[^\n\r]*/y
 
-/** The first three words in lower case; whitespace, semicolons and (nested) comments around them are skipped. */
+/** The first words in lower case, as many as the guard looks at; whitespace, semicolons and (nested) comments around them are skipped. */
 function leadingWords(sql: string): (string | undefined)[] {
   const words: string[] = []
   let position = 0
-  while (words.length < 3) {
+  while (words.length < 4) {
     position = skipSpaceAndComments(sql, position)
     WORD.lastIndex = position
     const match = WORD.exec(sql)

@@ -1,4 +1,7 @@
 import type { Kysely } from 'kysely'
+import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
+import { Documents } from '../documents/documents.ts'
+import type { EmbedFunction } from '../documents/embed.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -18,7 +21,7 @@ export interface TenantContextParts<DB> {
  * @example
  * ```ts
  * const acme = rowhouse.tenant('acme', { userId: 'u_1' })
- * await acme.runContext((db) => db.insertInto('invoices').values({ total: 5 }).execute())
+ * await acme.runContext((db) => db.insertInto('invoices').values({ number: 'A-1', amount: 5 }).execute())
  * ```
  */
 export class TenantContext<DB = any> {
@@ -30,8 +33,9 @@ export class TenantContext<DB = any> {
     this.#parts = parts
     this.#executor = {
       tenantId: parts.tenantId,
-      db: parts.db,
-      transaction: (fn) => parts.run((db) => fn(db)),
+      // Plugins of the application may rename columns, which is for its queries, not for those of the modules.
+      db: parts.db.withoutPlugins(),
+      transaction: (fn) => parts.run((db) => fn(db.withoutPlugins())),
     }
   }
 
@@ -47,5 +51,28 @@ export class TenantContext<DB = any> {
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */
   runContext<T>(fn: TenantCallback<DB, T>): Promise<T> {
     return this.#parts.run(fn)
+  }
+
+  /**
+   * The tenant's documents in a collection, by default the one called `documents`. With `embed` they are written and
+   * searched as text.
+   *
+   * @example
+   * ```ts
+   * const handbook = acme.documents('handbook', { embed })
+   * await handbook.upsert([{ id: 'refunds', content: 'Refunds take five days.' }])
+   * const hits = await handbook.search({ text: 'How long does a refund take?' })
+   * ```
+   */
+  documents(collection?: string): Documents
+  documents(
+    collection: string | undefined,
+    options: { readonly embed: EmbedFunction },
+  ): Documents<TextDocument, EmbeddingSearch | TextSearch>
+  documents(
+    collection?: string,
+    options?: { readonly embed: EmbedFunction },
+  ): Documents<EmbeddedDocument, EmbeddingSearch> | Documents<TextDocument, EmbeddingSearch | TextSearch> {
+    return new Documents(this.#executor, collection, options)
   }
 }

@@ -1,6 +1,8 @@
 import {
+  createQueryId,
   type DatabaseConnection,
   type Driver,
+  IdentifierNode,
   Kysely,
   type KyselyConfig,
   type KyselyPlugin,
@@ -10,8 +12,6 @@ import {
   type QueryCompiler,
   RawNode,
   type TransactionSettings,
-  createQueryId,
-  IdentifierNode,
 } from 'kysely'
 import type { TenantDatabaseConnection } from './database-connection.ts'
 import { type QueryExecutorParts, TenantQueryExecutor } from './query-executor.ts'

@@ -7,19 +7,27 @@ import {
   type Kysely,
   MergeResult,
   type QueryResult,
+  type RawBuilder,
+  type UnknownRow,
   UpdateResult,
 } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
-import type { ContextRuntime } from './context-runtime.ts'
+import { cancelOnAbort } from './abort.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context-options.ts'
+import type { ContextRuntime } from './context-runtime.ts'
+import type { TenantQueryExecutor } from './query-executor.ts'
 
 export interface QueryOptions extends ContextOptions {
   /** Cancels the query; the call rejects with the reason of the signal. */
   readonly signal?: AbortSignal | undefined
 }
 
-/** What `rowhouse.query` accepts: a Kysely query, or a compiled one. */
-export type TenantQuery = Compilable<any> | CompiledQuery<any>
+/** What `rowhouse.query` accepts: a Kysely query, raw SQL, or a compiled query. */
+export type TenantQuery = Compilable<any> | RawBuilder<any> | CompiledQuery<any>
+
+/** What `execute()` of the query resolves to; the rows of raw SQL. */
+export type TenantQueryResult<Q extends TenantQuery> =
+  Q extends RawBuilder<infer Row> ? Row[] : Q extends Compilable<any> | CompiledQuery<any> ? InferResult<Q> : never
 
 /** Runs one statement as a transaction of the tenant, in one network round trip. */
 export async function queryTenant<DB, Q extends TenantQuery>(
@@ -27,18 +35,32 @@ export async function queryTenant<DB, Q extends TenantQuery>(
   tenantId: string,
   build: (db: Kysely<DB>) => Q,
   { signal, ...contextOptions }: QueryOptions = {},
-): Promise<InferResult<Q>> {
+): Promise<TenantQueryResult<Q>> {
   const id = parseTenantId(tenantId)
   const options = parseContextOptions(contextOptions)
   // The tenant predicate needs to know the tenant tables when the query is compiled.
   if (runtime.startupCheck.facts === undefined) await runtime.startupCheck.pass()
   const db = runtime.createKysely<DB>(id, options)
   const query = compile(build(db), db)
-  const result = await db.executeQuery(
-    query,
-    signal === undefined ? undefined : { signal, inflightQueryAbortStrategy: 'cancel query' },
+  const result = signal === undefined ? await db.executeQuery(query) : await executeAbortable(db, query, signal)
+  return toBuilderResult(query, result) as TenantQueryResult<Q>
+}
+
+/** Unlike Kysely's own way to abort, it reports what happened instead of printing it. */
+async function executeAbortable(db: Kysely<any>, query: CompiledQuery, signal: AbortSignal) {
+  const executor = db.getExecutor() as TenantQueryExecutor
+  let result = await executor.provideStatementConnection(
+    (connection) =>
+      cancelOnAbort(signal, connection.executeQuery<UnknownRow>(query), {
+        cancel: () => connection.cancelQuery(),
+        abandon: (reason) => connection.abandon(reason),
+      }),
+    { signal },
   )
-  return toBuilderResult(query, result) as InferResult<Q>
+  for (const plugin of executor.plugins) {
+    result = await plugin.transformResult({ queryId: query.queryId, result, signal })
+  }
+  return result
 }
 
 function compile(query: TenantQuery, db: Kysely<any>): CompiledQuery {

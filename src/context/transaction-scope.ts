@@ -49,6 +49,10 @@ export class TransactionScope {
     await this.#session.cancel()
   }
 
+  abandon(reason: unknown): void {
+    this.#session.destroy(reason)
+  }
+
   /**
    * Opens a nested scope. With `exclusive`, statements of this scope wait until it has ended; without, they take part
    * in the nested one: a transaction that the caller commits by hand, in the same flow.

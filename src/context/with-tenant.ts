@@ -1,7 +1,8 @@
 import { isAbortedTransactionError, type Kysely } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
-import type { ContextRuntime } from './context-runtime.ts'
+import { ABORT_GRACE_MS, untilAborted } from './abort.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context-options.ts'
+import type { ContextRuntime } from './context-runtime.ts'
 import { type AmbientTenant, joinAmbientTenant, runWithAmbientTenant } from './current-tenant.ts'
 import { type RetryOptions, withRetry } from './retry.ts'
 import { TenantContext } from './tenant-context.ts'
@@ -18,9 +19,6 @@ export interface WithTenantOptions extends ContextOptions {
 /** What runs as a tenant, in one transaction. */
 export type TenantCallback<DB, T> = (db: Kysely<DB>, tenant: TenantContext<DB>) => Promise<T> | T
 
-/** How long an aborted transaction may take to roll back before its connection is cut. */
-const ABORT_GRACE_MS = 2000
-
 /** Runs `fn` in one transaction of the tenant, or in a savepoint of the surrounding one of the same tenant. */
 export async function withTenant<DB, T>(
   runtime: ContextRuntime,
@@ -33,7 +31,10 @@ export async function withTenant<DB, T>(
   const ambient = joinAmbientTenant(id, runtime.source, options)
   if (ambient !== undefined) {
     if (retry !== undefined) {
-      throw createRowhouseError('invalid_argument', 'retry belongs to the outermost withTenant: a savepoint can not be retried.')
+      throw createRowhouseError(
+        'invalid_argument',
+        'retry belongs to the outermost withTenant: a savepoint can not be retried.',
+      )
     }
     signal?.throwIfAborted()
     return runInSavepoint(runtime, ambient, fn)
@@ -131,22 +132,6 @@ async function rollback(session: TransactionSession, signal: AbortSignal | undef
   })
   await Promise.race([rolledBack, grace])
   clearTimeout(timer)
-}
-
-/** The result of the callback, or the reason of the signal as soon as it aborts. */
-async function untilAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
-  if (signal === undefined) return work
-  const aborted = Promise.withResolvers<never>()
-  const abort = () => aborted.reject(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  // Whichever loses the race has nobody to report to.
-  work.catch(() => {})
-  aborted.promise.catch(() => {})
-  try {
-    return await Promise.race([work, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
 }
 
 function unawaitedQuery(): Error {
