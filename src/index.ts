@@ -7,13 +7,33 @@
  *
  * @module
  */
-export { type ContextOptions } from './context/context-options.ts'
+export type { ContextOptions } from './context/context-options.ts'
 export { getCurrentTenant } from './context/current-tenant.ts'
 export type { RetryOptions } from './context/retry.ts'
 export type { ConnectionOptions, RowhouseOptions } from './context/rowhouse-options.ts'
 export { TenantContext } from './context/tenant-context.ts'
 export type { TenantExecutor } from './context/tenant-executor.ts'
-export type { QueryOptions, TenantQuery } from './context/tenant-query.ts'
+export type { QueryOptions, TenantQuery, TenantQueryResult } from './context/tenant-query.ts'
 export type { TenantCallback, WithTenantOptions } from './context/with-tenant.ts'
+export type {
+  Collection,
+  CollectionOptions,
+  Collections,
+  ElementType,
+  IndexOptions,
+  Metric,
+} from './documents/collections.ts'
+export type * from './documents/document-types.ts'
+export type { Documents } from './documents/documents.ts'
+export type { EmbedFunction } from './documents/embed.ts'
 export * from './errors.ts'
+export type { MigrateOptions } from './migrate/migrate.ts'
+export type * from './migrate/report.ts'
+export type { ProtectOptions } from './protect/protect.ts'
+export type * from './protect/protection-report.ts'
+export type { TableName } from './protect/table-name.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
+export type * from './tenants/erasure-receipt.ts'
+export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
+export type { Tenant, TenantStatus } from './tenants/tenant.ts'
+export type { ListTenantsOptions, MovedTenant, ProvisionOptions, Tenants } from './tenants/tenants.ts'

@@ -48,7 +48,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * @example
    * ```ts
    * const invoices = await rowhouse.withTenant('acme', async (db) => {
-   *   await db.insertInto('invoices').values({ total: 5 }).execute()
+   *   await db.insertInto('invoices').values({ number: 'A-1', amount: 5 }).execute()
    *   return db.selectFrom('invoices').selectAll().execute()
    * })
    * ```

@@ -1,0 +1,185 @@
+import { sql } from 'kysely'
+import * as z from 'zod'
+import type { AdminExecutor } from '../context/admin-executor.ts'
+import { parse, parseCollectionName } from './parse-documents.ts'
+
+export type Metric = 'cosine' | 'inner_product' | 'l2'
+export type ElementType = 'vector' | 'halfvec'
+
+/** The HNSW index of a collection. */
+export interface IndexOptions {
+  /** Connections of each vector: 2 to 100. Default 16. */
+  readonly m?: number | undefined
+  /** Candidates while a vector is put in: 4 to 1000, at least twice `m`. Default 64. */
+  readonly efConstruction?: number | undefined
+}
+
+export interface CollectionOptions extends IndexOptions {
+  /** The number of dimensions of the embedding model: up to 2000, of `halfvec` up to 4000. */
+  readonly dimensions: number
+  /** Default `cosine`. */
+  readonly metric?: Metric | undefined
+  /** `vector` has 4 bytes for each dimension, `halfvec` 2. Default `vector`. */
+  readonly elementType?: ElementType | undefined
+  /** Tenants with at most this many documents are searched exactly. Default: about 5 ms worth of them. */
+  readonly exactLimit?: number | undefined
+  /** Candidates of a search by the index: 1 to 1000; more find more of the neighbours. Default 200. */
+  readonly efSearch?: number | undefined
+  /** `false` leaves the index to `index(name)`, after a bulk load. Default true. */
+  readonly index?: boolean | undefined
+}
+
+/** A collection, as the registry knows it. */
+export interface Collection {
+  readonly name: string
+  /** Its table, `rowhouse.documents_<name>`. */
+  readonly table: string
+  readonly dimensions: number
+  readonly metric: Metric
+  readonly elementType: ElementType
+  readonly exactLimit: number
+  readonly efSearch: number
+  readonly m: number
+  readonly efConstruction: number
+  /** Whether it has its HNSW index. */
+  readonly indexed: boolean
+  readonly createdAt: Date
+}
+
+const count = (minimum: number, maximum: number) =>
+  z
+    .int('is not a whole number')
+    .min(minimum, `is less than ${minimum}`)
+    .max(maximum, `is more than ${maximum}`)
+    .optional()
+
+const indexOptions = z.strictObject({
+  m: count(2, 100),
+  efConstruction: count(4, 1000),
+  maintenanceWorkMem: z
+    .string()
+    .regex(/^\d+(kB|MB|GB)$/, 'is not an amount of memory such as 512MB')
+    .optional(),
+})
+const searchOptions = z.strictObject({ exactLimit: count(0, 1_000_000), efSearch: count(1, 1000) })
+const collectionOptions = indexOptions.omit({ maintenanceWorkMem: true }).extend({
+  ...searchOptions.shape,
+  dimensions: z.int('is not a whole number'),
+  metric: z.enum(['cosine', 'inner_product', 'l2'], 'is not cosine, inner_product or l2').default('cosine'),
+  elementType: z.enum(['vector', 'halfvec'], 'is not vector or halfvec').default('vector'),
+  index: z.boolean().default(true),
+})
+
+/** Creates and drops the collections that all tenants share, as `rowhouse_admin`. */
+export class Collections {
+  readonly #executor: AdminExecutor
+  readonly #tablesChanged: () => void
+
+  /** @internal */
+  constructor(executor: AdminExecutor, tablesChanged: () => void) {
+    this.#executor = executor
+    this.#tablesChanged = tablesChanged
+  }
+
+  /**
+   * Creates a collection, or returns the one that exists with the same options; omitted ones fit any.
+   *
+   * Errors: `invalid_collection` (options that no collection can have, or that contradict the existing one),
+   * `pgvector_missing` (with who can add it).
+   *
+   * SQL: `select rowhouse.create_collection('documents', 1536, 'cosine', 'vector')`
+   *
+   * @example
+   * ```ts
+   * await rowhouse.collections.create('documents', { dimensions: 1536 })
+   * ```
+   */
+  async create(name: string, options: CollectionOptions): Promise<Collection & { readonly created: boolean }> {
+    const { dimensions, metric, elementType, exactLimit, efSearch, m, efConstruction, index } = parse(
+      collectionOptions,
+      options,
+      'invalid_collection',
+      'The options of the collection',
+    )
+    const { rows } = await sql<{ collection: CollectionRow & { created: boolean } }>`
+      select rowhouse.create_collection(${parseCollectionName(name)}, ${dimensions}, ${metric}, ${elementType},
+        ${exactLimit ?? null}, ${efSearch ?? null}, ${m ?? null}, ${efConstruction ?? null}, ${index}) as collection`.execute(
+      this.#executor.db,
+    )
+    this.#tablesChanged()
+    return toCollection(rows[0]!.collection)
+  }
+
+  /**
+   * All collections, by name.
+   *
+   * SQL: `select rowhouse.describe_collection(name) from rowhouse.collections order by name`
+   */
+  async list(): Promise<Collection[]> {
+    const { rows } = await sql<{ collection: CollectionRow }>`
+      select rowhouse.describe_collection(name) as collection from rowhouse.collections order by name`.execute(
+      this.#executor.db,
+    )
+    return rows.map(({ collection }) => toCollection(collection))
+  }
+
+  /**
+   * Changes how a collection is searched; omitted settings stay.
+   *
+   * SQL: `select rowhouse.configure_collection('documents', 5000, 400)`
+   */
+  async configure(name: string, options: Pick<CollectionOptions, 'exactLimit' | 'efSearch'>): Promise<Collection> {
+    const { exactLimit, efSearch } = parse(
+      searchOptions,
+      options,
+      'invalid_collection',
+      'The options of the collection',
+    )
+    const { rows } = await sql<{ collection: CollectionRow }>`
+      select rowhouse.configure_collection(${parseCollectionName(name)}, ${exactLimit ?? null}, ${efSearch ?? null}) as collection`.execute(
+      this.#executor.db,
+    )
+    return toCollection(rows[0]!.collection)
+  }
+
+  /**
+   * Builds the HNSW index, or builds it anew with other options. Writers wait meanwhile, searches don't.
+   *
+   * `maintenanceWorkMem`, for example `2GB`: memory for the build; one that fits in it is many times faster.
+   *
+   * SQL: `select rowhouse.index_collection('documents', 16, 64, '2GB')`
+   *
+   * @returns Whether anything was built; false when the index is there already.
+   */
+  async index(
+    name: string,
+    options: IndexOptions & { readonly maintenanceWorkMem?: string | undefined } = {},
+  ): Promise<boolean> {
+    const { m, efConstruction, maintenanceWorkMem } = parse(
+      indexOptions,
+      options,
+      'invalid_collection',
+      'The options of the index',
+    )
+    const { rows } = await sql<{ built: boolean }>`
+      select rowhouse.index_collection(${parseCollectionName(name)}, ${m ?? null}, ${efConstruction ?? null},
+        ${maintenanceWorkMem ?? null}) as built`.execute(this.#executor.db)
+    return rows[0]!.built
+  }
+
+  /**
+   * Drops a collection with the documents of all tenants. Fails with `collection_not_found` when there is none.
+   *
+   * SQL: `select rowhouse.drop_collection('documents')`
+   */
+  async drop(name: string): Promise<void> {
+    await sql`select rowhouse.drop_collection(${parseCollectionName(name)})`.execute(this.#executor.db)
+    this.#tablesChanged()
+  }
+}
+
+type CollectionRow = Omit<Collection, 'createdAt'> & { readonly createdAt: string }
+
+function toCollection<Row extends CollectionRow>(row: Row): Omit<Row, 'createdAt'> & { readonly createdAt: Date } {
+  return { ...row, createdAt: new Date(row.createdAt) }
+}
