@@ -1,8 +1,6 @@
+import type { EmbedFunction } from '../documents/embed.ts'
 import { createRowhouseError } from '../errors.ts'
 import { countTerms, isPair } from './terms.ts'
-
-/** Turns texts into embeddings, one per text and in the same order. A call to a model has the same type. */
-export type EmbedFunction = (texts: readonly string[]) => Promise<number[][]>
 
 export interface HashingEmbedderOptions {
   /** Length of an embedding. Default 256. */

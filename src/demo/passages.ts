@@ -83,12 +83,16 @@ export function splitIntoPassages(text: string): string[] {
 }
 
 /** Words that end with a full stop inside a sentence. */
-const ABBREVIATION = /(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Messrs|Dr|Gen|Col|Capt|Maj|Lieut|Gov|Hon|St|No|Nos|Art|Sec|vs|viz|etc)\.$/
+const ABBREVIATION =
+  /(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Messrs|Dr|Gen|Col|Capt|Maj|Lieut|Gov|Hon|St|No|Nos|Art|Sec|vs|viz|etc)\.$/
 
 function splitIntoSentences(text: string): string[] {
   const sentences: string[] = []
   let start = ''
-  for (const part of text.replace(/\s+/g, ' ').trim().split(/(?<=[.!?]["')\]]?) (?=["'([]?[A-Z0-9])/)) {
+  for (const part of text
+    .replace(/\s+/g, ' ')
+    .trim()
+    .split(/(?<=[.!?]["')\]]?) (?=["'([]?[A-Z0-9])/)) {
     const sentence = start === '' ? part : `${start} ${part}`
     if (ABBREVIATION.test(sentence)) {
       start = sentence
