@@ -1,6 +1,5 @@
 // Finds the code blocks of the documentation: fenced blocks of Markdown files, and of doc comments in TypeScript files.
-import { readFile } from 'node:fs/promises'
-import { glob } from 'node:fs/promises'
+import { glob, readFile } from 'node:fs/promises'
 
 export interface CodeBlock {
   /** File relative to the project, and the line of the fence: names the block in a failure. */
@@ -43,7 +42,7 @@ export function findCodeBlocks(file: string, text: string, prefix?: RegExp): Cod
 /** All code blocks of the Markdown files that ship or guide, and of the doc comments of the library. */
 export async function collectCodeBlocks(root: string): Promise<CodeBlock[]> {
   const blocks: CodeBlock[] = []
-  for (const pattern of ['README.md', 'sql/README.md', 'test/README.md', 'examples/**/README.md']) {
+  for (const pattern of ['README.md', 'sql/README.md', 'examples/**/README.md']) {
     for await (const file of glob(pattern, { cwd: root, exclude: (name) => name.includes('node_modules') })) {
       blocks.push(...findCodeBlocks(file, await readFile(`${root}/${file}`, 'utf8')))
     }

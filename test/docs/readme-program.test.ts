@@ -34,10 +34,14 @@ test('the SQL of the README works without any client library', async () => {
   expect(sql.length).toBeGreaterThan(0)
   const owner = await database.connect('owner')
   await owner.query("select rowhouse.provision_tenant('globex')")
-  await owner.query("begin; set local role rowhouse_app; set local app.tenant_id = 'globex'; insert into invoices (number, amount) values ('G-1', 5); commit")
+  await owner.query(
+    "begin; set local role rowhouse_app; set local app.tenant_id = 'globex'; insert into invoices (number, amount) values ('G-1', 5); commit",
+  )
   const app = await database.connect('app')
   for (const block of sql) {
-    const results = (await app.query(block.code.replaceAll("'acme'", "'globex'"))) as unknown as { rows: { number?: string }[] }[]
+    const results = (await app.query(block.code.replaceAll("'acme'", "'globex'"))) as unknown as {
+      rows: { number?: string }[]
+    }[]
     expect(results.flatMap((result) => result.rows).some((row) => row.number === 'G-1')).toBe(true)
   }
 })

@@ -25,6 +25,7 @@ declare global {
       paid: import('kysely').Generated<boolean>
     }
   }
+  type EmbedFunction = library.EmbedFunction
   const rowhouse: library.Rowhouse<AppTables>
   const connectionString: string
   const tenantId: string
@@ -39,7 +40,11 @@ declare global {
   const logger: { info(fields: object, message: string): void }
   const request: { headers: Headers }
   const publicTexts: readonly string[]
+  const acme: library.TenantContext<AppTables>
   function retryLater(): Promise<void>
+  const openai: {
+    embeddings: { create(request: object): Promise<{ data: { embedding: number[] }[] }> }
+  }
   function work(db: import('kysely').Kysely<AppTables>): Promise<void>
 }
 `
@@ -96,7 +101,9 @@ beforeAll(async () => {
     exclude: [],
   }
   await writeFile(`${FOLDER}/tsconfig.json`, JSON.stringify(configuration))
-  const compiler = promisify(execFile)(`${ROOT}/node_modules/.bin/tsc`, ['-p', `${FOLDER}/tsconfig.json`], { cwd: ROOT })
+  const compiler = promisify(execFile)(`${ROOT}/node_modules/.bin/tsc`, ['-p', `${FOLDER}/tsconfig.json`], {
+    cwd: ROOT,
+  })
   compilerOutput = await compiler.then(
     (result) => result.stdout,
     (error: { stdout: string }) => error.stdout,
@@ -122,8 +129,13 @@ test('every TypeScript block compiles', () => {
 })
 
 test('a block that does not compile is noticed', async () => {
-  await writeFile(`${FOLDER}/block-wrong.ts`, "import { createRowhouse } from 'rowhouse'\ncreateRowhouse({ conectionString: '' })\n")
-  const compiler = promisify(execFile)(`${ROOT}/node_modules/.bin/tsc`, ['-p', `${FOLDER}/tsconfig.json`], { cwd: ROOT })
+  await writeFile(
+    `${FOLDER}/block-wrong.ts`,
+    "import { createRowhouse } from 'rowhouse'\ncreateRowhouse({ conectionString: '' })\n",
+  )
+  const compiler = promisify(execFile)(`${ROOT}/node_modules/.bin/tsc`, ['-p', `${FOLDER}/tsconfig.json`], {
+    cwd: ROOT,
+  })
   const output = await compiler.then(
     () => '',
     (error: { stdout: string }) => error.stdout,

@@ -1,0 +1,122 @@
+import type pg from 'pg'
+
+/** Why a function may be executed by everybody. */
+export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
+  current_tenant: 'tells a session what it set itself',
+  require_tenant: 'default of every tenant column, which is evaluated with the rights of whoever inserts',
+  raise_no_tenant: 'called by require_tenant',
+}
+
+/** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
+const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {}
+
+export type Gap =
+  | 'has no comment'
+  | 'search_path is not pinned'
+  | 'everybody may execute it'
+  | 'runs with the rights of its owner'
+  | 'belongs to a role that policies do not hold for'
+  | 'does not belong to rowhouse_owner'
+  | 'is leakproof'
+
+export interface FunctionGap {
+  readonly name: string
+  readonly gap: Gap
+}
+
+/** Functions of the schema rowhouse that break a convention which isolation relies on. */
+export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]> {
+  const { rows } = await client.query<FunctionGap>(
+    `select p.oid::regprocedure::text as name, g.gap
+      from pg_proc p
+      join pg_roles o on o.oid = p.proowner
+      cross join lateral (
+        select 'has no comment' as gap where obj_description(p.oid, 'pg_proc') is null
+        -- A body of the SQL standard is bound when the function is made; no path is searched when it runs.
+        union all select 'search_path is not pinned'
+          where p.prosqlbody is null and not coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']
+        union all select 'everybody may execute it'
+          where p.proname <> all ($1) and has_function_privilege('public', p.oid, 'execute')
+        union all select 'runs with the rights of its owner'
+          where p.prosecdef and p.proname <> all ($2)
+            and (has_function_privilege('rowhouse_app', p.oid, 'execute') or has_function_privilege('public', p.oid, 'execute'))
+        union all select 'belongs to a role that policies do not hold for' where o.rolsuper or o.rolbypassrls
+        union all select 'does not belong to rowhouse_owner' where o.rolname <> 'rowhouse_owner'
+        union all select 'is leakproof' where p.proleakproof
+      ) g
+      where p.pronamespace = 'rowhouse'::regnamespace
+      order by 1, 2`,
+    [Object.keys(PUBLIC_FUNCTIONS), Object.keys(DEFINER_FUNCTIONS_OF_THE_APPLICATION)],
+  )
+  return rows
+}
+
+/** Functions that a policy of any table calls and that are not stable: immutable ones are folded into cached plans. */
+export async function policyFunctionGaps(client: pg.ClientBase): Promise<unknown[]> {
+  const { rows } = await client.query(
+    `select d.refobjid::regprocedure as function, p.polrelid::regclass as table
+      from pg_policy p
+      join pg_depend d on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+      join pg_proc f on f.oid = d.refobjid
+      where f.provolatile <> 's'`,
+  )
+  return rows
+}
+
+const SCHEMAS = "('rowhouse', 'rowhouse_partitions')"
+
+/** Objects of rowhouse without a comment: schemas, relations, columns, functions, types, policies, constraints' domains, roles. */
+export async function uncommented(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ object: string }>(
+    `with ours as (select oid, nspname from pg_namespace where nspname in ${SCHEMAS})
+      select 'schema ' || nspname as object from ours where obj_description(oid, 'pg_namespace') is null
+      union all
+      select 'relation ' || c.oid::regclass from pg_class c
+        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+          and obj_description(c.oid, 'pg_class') is null
+      union all
+      -- Columns of partitions are those of their table.
+      select format('column %s.%I', c.oid::regclass, a.attname) from pg_class c join pg_attribute a on a.attrelid = c.oid
+        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p') and not c.relispartition
+          and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null
+      union all
+      select 'function ' || p.oid::regprocedure from pg_proc p
+        where p.pronamespace in (select oid from ours) and obj_description(p.oid, 'pg_proc') is null
+      union all
+      select 'type ' || t.oid::regtype from pg_type t
+        where t.typnamespace in (select oid from ours) and t.typtype in ('d', 'e', 'r') and obj_description(t.oid, 'pg_type') is null
+      union all
+      select format('policy %I on %s', p.polname, p.polrelid::regclass) from pg_policy p
+        where (p.polname in ('rowhouse_tenant', 'rowhouse_isolation')
+            or p.polrelid in (select c.oid from pg_class c where c.relnamespace in (select oid from ours)))
+          and obj_description(p.oid, 'pg_policy') is null
+      union all
+      select 'role ' || r.rolname from pg_roles r
+        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin') and shobj_description(r.oid, 'pg_authid') is null
+      order by 1`,
+  )
+  return rows.map(({ object }) => object)
+}
+
+/** Objects of rowhouse that somebody else owns, and what makes its roles more than they should be. */
+export async function unownedObjects(client: pg.ClientBase): Promise<string[]> {
+  const { rows } = await client.query<{ object: string }>(
+    `with ours as (select oid from pg_namespace where nspname in ${SCHEMAS})
+      select 'relation ' || c.oid::regclass as object from pg_class c
+        where c.relnamespace in (select oid from ours) and c.relowner <> 'rowhouse_owner'::regrole
+      union all
+      select 'function ' || p.oid::regprocedure from pg_proc p
+        where p.pronamespace in (select oid from ours) and p.proowner <> 'rowhouse_owner'::regrole
+      union all
+      select 'schema ' || n.nspname from pg_namespace n where n.oid in (select oid from ours) and n.nspowner <> 'rowhouse_owner'::regrole
+      union all
+      select format('role %s: exempt, or able to log in or to create', r.rolname) from pg_roles r
+        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin')
+          and (r.rolsuper or r.rolbypassrls or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication)
+      union all
+      select format('role %s is a member of %s', m.member::regrole, m.roleid::regrole) from pg_auth_members m
+        where m.member in ('rowhouse_owner'::regrole, 'rowhouse_app'::regrole, 'rowhouse_admin'::regrole)
+      order by 1`,
+  )
+  return rows.map(({ object }) => object)
+}
