@@ -10,9 +10,13 @@ const PLAIN_NAME = /^([a-z_][a-z0-9_$]*)(?:\.([a-z_][a-z0-9_$]*))?$/
 export function quoteTableName(name: TableName): string {
   if (typeof name === 'string') {
     if (PLAIN_NAME.test(name)) return name
-    throw createRowhouseError('invalid_argument', `${JSON.stringify(name)} is not of the form "table" or "schema.table".`, {
-      hint: "Give names that need quotes in parts: { schema: 'My Schema', table: 'My Table' }.",
-    })
+    throw createRowhouseError(
+      'invalid_argument',
+      `${JSON.stringify(name)} is not of the form "table" or "schema.table".`,
+      {
+        hint: "Give names that need quotes in parts: { schema: 'My Schema', table: 'My Table' }.",
+      },
+    )
   }
   const { schema, table } = name
   return schema === undefined
