@@ -57,7 +57,9 @@ function printReceipt(receipt: ErasureReceipt, output: Output): void {
   }
   for (const [table, reason] of Object.entries(exemptTables)) output.line(`Not erased, exempt: ${table} (${reason})`)
   const checked = residue.registeredTablesChecked + residue.otherTablesChecked
-  output.line(`No row is left, in ${checked} tables that could hold one.`)
+  output.line(
+    `No row is left, in ${checked === 1 ? 'the 1 table' : `any of the ${checked} tables`} that could hold one.`,
+  )
   output.line(`Receipt ${receipt.erasureNumber} of ${receipt.erasedAt}, by ${receipt.erasedBy}.`)
   output.line(`Digest ${receipt.auditDigest}`)
 }
