@@ -41,6 +41,16 @@ const ERROR_KINDS = {
     httpStatus: 500,
     hint: 'Finish the work of one tenant before entering another; contexts of two tenants never nest.',
   },
+  tenant_not_sealed: {
+    sqlstate: 'RH007',
+    httpStatus: 500,
+    hint: 'Give createRowhouse the option seal, with a key that the database knows.',
+  },
+  invalid_seal: {
+    sqlstate: 'RH008',
+    httpStatus: 500,
+    hint: 'Give createRowhouse the key that the database knows, as the option seal.',
+  },
   invalid_tenant_id: {
     sqlstate: 'RH006',
     httpStatus: 400,

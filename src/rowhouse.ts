@@ -5,6 +5,7 @@ import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
+import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
@@ -22,6 +23,7 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
+import { Seals } from './seals/seals.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 
@@ -118,6 +120,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   protectedTables(): Promise<ProtectedTable[]>
   /** Provision, suspend, promote, erase: the life of tenants. */
   readonly tenants: Tenants
+  /** Sealed contexts: a tenant that injected SQL can't change. */
+  readonly seals: Seals
   /** Create, list, index and drop vector collections. */
   readonly collections: Collections
   /**
@@ -171,6 +175,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     protectedTables: () => listProtectedTables(owner),
     tenants,
     collections: new Collections(admin, () => runtime.startupCheck.forget()),
+    seals: new Seals(admin, owner, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
     reload: async () => {
@@ -190,17 +195,26 @@ interface OpenRuntime {
 }
 
 function openRuntime(options: RowhouseOptions): OpenRuntime {
-  const { pipeline = false, role = APP_ROLE, plugins = [], predicate = true, admin } = parseRowhouseOptions(options)
+  const {
+    pipeline = false,
+    role = APP_ROLE,
+    seal: sealKey,
+    plugins = [],
+    predicate = true,
+    admin,
+  } = parseRowhouseOptions(options)
   const log = new Log(options.log ?? [])
   const source = new ConnectionSource({ ...openPool(options, pipeline), pipeline })
   const adminSource =
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
+  const seal = sealKey === undefined ? undefined : new Seal(sealKey)
   return {
     runtime: new ContextRuntime({
       source,
       role: tenantRole,
-      startupCheck: new StartupCheck(source, tenantRole),
+      seal,
+      startupCheck: new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined }),
       plugins,
       log,
       predicate,

@@ -98,14 +98,24 @@ create or replace function rowhouse.guard_tenant_write() returns trigger
 as $$
 declare
   v_tenant text := nullif(current_setting('app.tenant_id', true), '');
+  v_believed boolean;
+  v_lock_key bigint;
   v_status text;
 begin
   -- No tenant: the policies refuse the row, unless they don't apply to the role (a superuser restoring a dump).
   if v_tenant is null then
     return null;
   end if;
+  -- As sealed_tenant does: what follows would tell the status of a tenant that injected SQL chose, and hold its lock.
+  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
+    into v_believed, v_lock_key
+    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
+  if v_believed is not true then
+    perform rowhouse.sealed_tenant();
+  end if;
   -- Waits for a running erasure or promotion of this tenant, and makes later ones wait for this transaction.
-  perform pg_advisory_xact_lock_shared(t.lock_key) from rowhouse.tenants t where t.tenant_id = v_tenant;
+  perform pg_advisory_xact_lock_shared(v_lock_key);
   if tg_op = 'DELETE' then
     -- Locked like other writes, so that a transaction that deletes first and inserts later is no deadlock for an erasure.
     return null;
@@ -151,6 +161,7 @@ begin
 
   return v_result || (
     select jsonb_build_object(
+      'sealed', rowhouse.seals_required(),
       'version', (select max(f.version) from rowhouse.applied_functions f where f.file like 'functions/%'),
       'exposed', coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname) order by n.nspname, c.relname)
         filter (where not row_security_active(c.oid)), '[]'),

@@ -196,7 +196,7 @@ begin
   if p_dry_run then
     perform rowhouse.work_as(p_tenant, false);
     v_rows := rowhouse.count_tenant_rows(p_tenant);
-    perform rowhouse.work_as(v_caller_tenant, false);
+    perform rowhouse.end_work(v_caller_tenant);
     return jsonb_build_object('tenantId', p_tenant, 'dryRun', true, 'tables', v_rows, 'rows', rowhouse.sum_counts(v_rows),
       'obstacles', (select coalesce(jsonb_agg(jsonb_build_object('message', o.message, 'hint', o.hint)), '[]')
         from rowhouse.erasure_obstacles(p_tenant) o));
@@ -231,7 +231,7 @@ begin
   -- Again: a trigger may have written to a table that was empty before.
   perform rowhouse.check_erasable(p_tenant);
 
-  perform rowhouse.work_as(v_caller_tenant, false);
+  perform rowhouse.end_work(v_caller_tenant);
   v_erased := clock_timestamp();
   -- A new lock key: who comes with a snapshot from before must not believe the status that it sees.
   update rowhouse.tenants t

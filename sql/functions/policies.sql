@@ -5,11 +5,14 @@
 -- Depends on: context.sql. Proven by: test/isolation/p17, p24, p25, tenant-aliases.
 
 create or replace function rowhouse.tenant_condition(p_column name, p_type regtype) returns text
-  language plpgsql immutable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_type = any (array['text', 'character varying']::regtype[]) then
+  if p_type = any (array['text', 'character varying', 'uuid', 'integer', 'bigint']::regtype[]) and rowhouse.seals_required() then
+    -- In a sub-select: a function that must be called once for each statement, and whose answer must not change in it.
+    return format('%I = (select %s())', p_column, rowhouse.sealed_tenant_function(p_type));
+  elsif p_type = any (array['text', 'character varying']::regtype[]) then
     return format('%I = current_setting(''app.tenant_id'', true)', p_column);
   elsif p_type = any (array['uuid', 'integer', 'bigint']::regtype[]) then
     -- Casts accept several spellings of one value: 7, 07 and from 16 on 0x7; a UUID in capitals. Tenant 07 must not be
@@ -25,7 +28,19 @@ end
 $$;
 
 comment on function rowhouse.tenant_condition(name, regtype) is
-  'The expression of both policies for a tenant column of this type: a stable comparison, so that it is an index condition and prunes partitions. An id is a number or a UUID only in the spelling that Postgres prints.';
+  'The expression of both policies for a tenant column of this type: a stable comparison, so that it is an index condition and prunes partitions. An id is a number or a UUID only in the spelling that Postgres prints. Where seals are required, the comparison is with the sealed tenant.';
+
+create or replace function rowhouse.sealed_tenant_function(p_type regtype) returns text
+  language sql immutable parallel safe
+  return case p_type
+    when 'uuid'::regtype then 'rowhouse.sealed_tenant_uuid'
+    when 'integer'::regtype then 'rowhouse.sealed_tenant_bigint'
+    when 'bigint'::regtype then 'rowhouse.sealed_tenant_bigint'
+    else 'rowhouse.sealed_tenant'
+  end;
+
+comment on function rowhouse.sealed_tenant_function(regtype) is
+  'Name of the function that policies compare a tenant column of this type with, where seals are required.';
 
 create or replace function rowhouse.tenant_column_type(p_relation regclass, p_column name) returns regtype
   language plpgsql stable
@@ -108,6 +123,8 @@ declare
     else format('(%I)::%s', p_column, v_compared)
   end;
   v_expected text := case
+    when rowhouse.seals_required() then format('(%s = ( SELECT %2$s() AS %3$s))', v_column,
+      rowhouse.sealed_tenant_function(v_compared), split_part(rowhouse.sealed_tenant_function(v_compared), '.', 2))
     when v_compared = 'text'::regtype then format('(%s = current_setting(''app.tenant_id''::text, true))', v_column)
     else format('(%1$s = CASE WHEN (((NULLIF(current_setting(''app.tenant_id''::text, true), ''''::text))::%2$s)::text'
       ' = current_setting(''app.tenant_id''::text, true))'
@@ -227,13 +244,13 @@ comment on function rowhouse.execute_for(regclass, text) is
   'Runs a statement on this table with its search_path_for, and returns the number of rows. Objects that the statement itself names are named with their schema.';
 
 revoke execute on function
-  rowhouse.tenant_condition(name, regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
+  rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
   rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)
   from public;
 grant execute on function
-  rowhouse.tenant_condition(name, regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
+  rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
   rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)

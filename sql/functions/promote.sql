@@ -225,7 +225,7 @@ begin
     end loop;
   end loop;
 
-  perform rowhouse.work_as(v_caller_tenant, false);
+  perform rowhouse.end_work(v_caller_tenant);
   return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', (
     select coalesce(jsonb_object_agg(b.relation::text, b.obstacle), '{}') from rowhouse.promotion_obstacles(p_tenant) b));
 end
@@ -278,7 +278,7 @@ begin
     execute format('drop schema %I', v_schema);
     update rowhouse.tenants t set partition_schema = null, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
   end if;
-  perform rowhouse.work_as(v_caller_tenant, false);
+  perform rowhouse.end_work(v_caller_tenant);
   return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
 end
 $$;

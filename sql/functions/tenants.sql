@@ -5,10 +5,24 @@
 
 alter table rowhouse.tenants enable row level security, force row level security;
 
-drop policy if exists tenant_own_row on rowhouse.tenants;
-create policy tenant_own_row on rowhouse.tenants for select to public
-  using (tenant_id = current_setting('app.tenant_id', true));
-comment on policy tenant_own_row on rowhouse.tenants is 'A tenant sees its own row.';
+create or replace function rowhouse.write_registry_policy() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  drop policy if exists tenant_own_row on rowhouse.tenants;
+  execute format('create policy tenant_own_row on rowhouse.tenants for select to public using (%s)',
+    rowhouse.tenant_condition('tenant_id', 'text'));
+  comment on policy tenant_own_row on rowhouse.tenants is 'A tenant sees its own row.';
+end
+$$;
+
+comment on function rowhouse.write_registry_policy() is
+  'Lets each tenant see its own row of the registry; its condition depends on whether seals are required.';
+
+revoke execute on function rowhouse.write_registry_policy() from public;
+grant execute on function rowhouse.write_registry_policy() to rowhouse_admin;
+select rowhouse.write_registry_policy();
 
 drop policy if exists operators_see_all on rowhouse.tenants;
 create policy operators_see_all on rowhouse.tenants for select to rowhouse_admin using (true);

@@ -20,8 +20,9 @@ export interface AdminExecutor {
 }
 
 export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
+  const statements = identityStatements({ role: ADMIN_ROLE, tenantId: '', userId: '', requestId: '' })
   const identity: SessionIdentity = {
-    statements: identityStatements({ role: ADMIN_ROLE, tenantId: '', userId: '', requestId: '' }),
+    statements: () => statements,
     role: ADMIN_ROLE,
     settings: {},
   }

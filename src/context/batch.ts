@@ -6,6 +6,7 @@ import {
   type RunningQuery,
   type WireConnection,
 } from './pg-internals.ts'
+import type { PreludeStatement } from './prelude.ts'
 import { serializeStatements } from './serialize-statements.ts'
 
 /**
@@ -17,8 +18,8 @@ import { serializeStatements } from './serialize-statements.ts'
  * failing statement means that `commit` is never reached.
  */
 export interface Batch {
-  /** Statements without parameters that come first: the prelude of a transaction, savepoints. */
-  readonly before: readonly string[]
+  /** Statements of our own that come first: the prelude of a transaction, savepoints. */
+  readonly before: readonly PreludeStatement[]
   /** The user's statement; its values went through `prepareValue`. */
   readonly statement?: SentStatement | undefined
   /** `commit` or `rollback`. */
@@ -96,7 +97,7 @@ const END_STATEMENTS = { commit: ['commit'], rollback: ['rollback'] } as const
 
 function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
   return class extends Query implements BatchQuery {
-    readonly #before: readonly string[]
+    readonly #before: readonly PreludeStatement[]
     readonly #end: readonly string[]
     readonly #cleanUp: readonly string[]
     readonly #hasStatement: boolean
@@ -168,6 +169,6 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
   }
 }
 
-function writeStatements(connection: WireConnection, statements: readonly string[]): void {
+function writeStatements(connection: WireConnection, statements: readonly PreludeStatement[]): void {
   if (statements.length > 0 && connection.stream.writable) connection.stream.write(serializeStatements(statements))
 }

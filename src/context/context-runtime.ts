@@ -7,6 +7,7 @@ import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
 import { identityStatements } from './prelude.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
+import type { Seal } from './seal.ts'
 import type { StartupCheck } from './startup-check.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
 import { addTenantPredicate } from './tenant-predicate.ts'
@@ -16,6 +17,7 @@ export interface ContextRuntimeOptions {
   readonly source: ConnectionSource
   /** The role of tenants' transactions; undefined keeps the login. */
   readonly role: string | undefined
+  readonly seal: Seal | undefined
   readonly startupCheck: StartupCheck
   readonly plugins: readonly KyselyPlugin[]
   readonly log: Log
@@ -28,14 +30,16 @@ export class ContextRuntime {
   readonly source: ConnectionSource
   readonly startupCheck: StartupCheck
   readonly #role: string | undefined
+  readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
   readonly #connectionContext: ConnectionContext
   readonly #predicate: boolean
 
-  constructor({ source, role, startupCheck, plugins, log, predicate }: ContextRuntimeOptions) {
+  constructor({ source, role, seal, startupCheck, plugins, log, predicate }: ContextRuntimeOptions) {
     this.source = source
     this.startupCheck = startupCheck
     this.#role = role
+    this.#seal = seal
     this.#plugins = plugins
     this.#predicate = predicate
     this.#connectionContext = { log, terminate: (processId) => terminateBackend(source, processId) }
@@ -46,8 +50,11 @@ export class ContextRuntime {
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
   ): SessionIdentity {
+    const make = () => identityStatements({ role: this.#role, tenantId, userId, requestId, seal: this.#seal })
+    const statements = make()
     return {
-      statements: identityStatements({ role: this.#role, tenantId, userId, requestId }),
+      // A proof carries the time at which it was made.
+      statements: this.#seal === undefined ? () => statements : make,
       role: this.#role,
       settings: { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
     }

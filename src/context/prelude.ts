@@ -1,5 +1,9 @@
 import type { AccessMode, IsolationLevel } from 'kysely'
 import { quoteIdentifier, quoteLiteral } from './quote.ts'
+import type { Seal } from './seal.ts'
+
+/** A statement of our own; with a parameter where nobody else may see its value in pg_stat_activity. */
+export type PreludeStatement = string | { readonly sql: string; readonly parameter: string }
 
 /** Who a transaction runs as. */
 export interface Identity {
@@ -9,6 +13,8 @@ export interface Identity {
   readonly tenantId: string
   readonly userId: string
   readonly requestId: string
+  /** With the key of sealed contexts. */
+  readonly seal?: Seal | undefined
 }
 
 export interface TransactionSettings {
@@ -23,9 +29,12 @@ export interface TransactionSettings {
  * no transaction at all, and what is already on its way behind it would run without a tenant. All settings are written
  * every time, so that nothing older shows through, and as `set local`, because hardened servers revoke `set_config`.
  */
-export function transactionPrelude(identity: readonly string[], settings: TransactionSettings): string[] {
+export function transactionPrelude(
+  identity: readonly PreludeStatement[],
+  settings: TransactionSettings,
+): PreludeStatement[] {
   const { isolationLevel, accessMode } = settings
-  const statements = ['begin']
+  const statements: PreludeStatement[] = ['begin']
   if (isolationLevel !== undefined) statements.push(`set transaction isolation level ${isolationLevel}`)
   if (accessMode !== undefined) statements.push(`set transaction ${accessMode}`)
   statements.push(...identity)
@@ -33,15 +42,20 @@ export function transactionPrelude(identity: readonly string[], settings: Transa
 }
 
 /** The statements that make a transaction run as a tenant, or as an operator. */
-export function identityStatements({ role, tenantId, userId, requestId }: Identity): string[] {
-  const statements = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
+export function identityStatements({ role, tenantId, userId, requestId, seal }: Identity): PreludeStatement[] {
+  const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
   statements.push(
     `set local app.tenant_id = ${quoteLiteral(tenantId)}`,
     `set local app.user_id = ${quoteLiteral(userId)}`,
     `set local app.request_id = ${quoteLiteral(requestId)}`,
   )
   // Unknown and suspended tenants are refused in the same round trip.
-  if (tenantId !== '') statements.push('select rowhouse.enter_tenant()')
+  if (tenantId === '') return statements
+  statements.push(
+    seal === undefined
+      ? 'select rowhouse.enter_tenant()'
+      : { sql: 'select rowhouse.enter_sealed_tenant($1)', parameter: seal.prove(tenantId) },
+  )
   return statements
 }
 
@@ -65,6 +79,7 @@ export const CLEAN_UP_SHARED: readonly string[] = [
   'reset app.tenant_id',
   'reset app.user_id',
   'reset app.request_id',
+  'reset app.seal',
   'reset row_security',
   'reset default_transaction_isolation',
   'reset default_transaction_read_only',

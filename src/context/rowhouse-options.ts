@@ -3,6 +3,7 @@ import pg from 'pg'
 import * as z from 'zod'
 import { createRowhouseError } from '../errors.ts'
 import { invalidOptions } from './context-options.ts'
+import type { SealKey } from './seal.ts'
 
 /** A login of its own: a connection string, or a pool that the application made and ends. */
 export interface ConnectionOptions {
@@ -23,6 +24,11 @@ export interface RowhouseOptions extends ConnectionOptions {
   readonly pipeline?: boolean | undefined
   /** The role of tenants' transactions. `null`: the login itself is restricted. Default `rowhouse_app`. */
   readonly role?: string | null | undefined
+  /**
+   * The key of sealed contexts: 32 to 64 random bytes that the database knows (`rowhouse.seals.addKey`). With it every
+   * transaction proves its tenant, and a database that requires seals believes no other.
+   */
+  readonly seal?: SealKey | undefined
   /** A login of its own for the calls across tenants (`rowhouse.tenants` and others). Default: the same login. */
   readonly admin?: ConnectionOptions | undefined
   /** As in Kysely. */
@@ -51,6 +57,7 @@ const connection = z.strictObject({
 const rowhouseOptions = connection.extend({
   pipeline: z.boolean().optional(),
   role: z.string().min(1).nullable().optional(),
+  seal: z.union([z.string(), z.instanceof(Uint8Array)]).optional(),
   admin: connection.optional(),
   log: z.custom((value) => typeof value === 'function' || Array.isArray(value), 'is not a log of Kysely').optional(),
   plugins: z

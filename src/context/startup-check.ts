@@ -13,6 +13,8 @@ export interface StartupFacts {
   readonly role: string
   readonly superuser: boolean
   readonly bypassrls: boolean
+  /** Whether the database believes a tenant only with a proof. */
+  readonly sealed: boolean
   /** Tenant tables whose policies do not apply to the role. */
   readonly exposed: readonly string[]
   readonly tenantTables: readonly TenantTable[]
@@ -25,12 +27,14 @@ export interface StartupFacts {
 export class StartupCheck {
   readonly #source: ConnectionSource
   readonly #role: string | undefined
+  readonly #hasSeal: boolean
   #facts: StartupFacts | undefined
   #running: Promise<StartupFacts> | undefined
 
-  constructor(source: ConnectionSource, role: string | undefined) {
+  constructor(source: ConnectionSource, role: string | undefined, { hasSeal = false } = {}) {
     this.#source = source
     this.#role = role
+    this.#hasSeal = hasSeal
   }
 
   /** What the check found; undefined before it passed. */
@@ -60,11 +64,17 @@ export class StartupCheck {
   async #run(): Promise<StartupFacts> {
     const role = this.#role
     const statements = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
-    const session = new TransactionSession(this.#source, { statements, role, settings: {} })
+    const session = new TransactionSession(this.#source, { statements: () => statements, role, settings: {} })
     try {
       const { rows } = await session.execute({ sql: 'select rowhouse.startup_check() as facts', parameters: [] })
       const { facts } = rows[0] as { facts: StartupFacts }
       assertRestricted(facts)
+      if (facts.sealed && !this.#hasSeal) {
+        throw createRowhouseError(
+          'tenant_not_sealed',
+          'This database believes a tenant only with a proof, and createRowhouse was given no seal.',
+        )
+      }
       return facts
     } catch (error) {
       throw explainPreludeError(error, role, session.login)

@@ -5,7 +5,7 @@ import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { explainPreludeError } from './explain-error.ts'
 import { prepareValue, type QueryResultRows } from './pg-internals.ts'
-import { type TransactionSettings, transactionPrelude } from './prelude.ts'
+import { type PreludeStatement, type TransactionSettings, transactionPrelude } from './prelude.ts'
 import { guardStatement, isTransactionTag } from './statement-guard.ts'
 
 /** A statement of the user's. */
@@ -16,8 +16,8 @@ export interface Statement {
 
 /** What every transaction of a handle runs as. */
 export interface SessionIdentity {
-  /** The statements of `identityStatements`. */
-  readonly statements: readonly string[]
+  /** The statements of `identityStatements`, made for each transaction. */
+  readonly statements: () => readonly PreludeStatement[]
   readonly role: string | undefined
   /** What holds for every transaction that does not say otherwise. */
   readonly settings: TransactionSettings
@@ -144,7 +144,7 @@ export class TransactionSession {
   async #executeAlone(statement: SentStatement, keepTraces: boolean): Promise<QueryResultRows> {
     const cleanUp = keepTraces ? [] : this.#source.cleanUp
     this.#unclean ||= keepTraces
-    const before = transactionPrelude(this.#identity.statements, this.#identity.settings)
+    const before = transactionPrelude(this.#identity.statements(), this.#identity.settings)
     const outcome = (await this.#send(() => ({ before, statement, end: 'commit', cleanUp })))!
     if (outcome.failure === undefined) this.#assertNoTransactionTag(outcome, statement.sql)
     await this.#settleEnd(outcome, cleanUp)
@@ -161,7 +161,7 @@ export class TransactionSession {
       if (transaction.refusal !== undefined) throw transaction.refusal.error
       opening = !transaction.opened
       transaction.opened = true
-      const prelude = opening ? transactionPrelude(this.#identity.statements, transaction.settings) : []
+      const prelude = opening ? transactionPrelude(this.#identity.statements(), transaction.settings) : []
       return { before: [...prelude, ...control], statement, cleanUp: [] }
     }))!
     const { failure, result } = outcome

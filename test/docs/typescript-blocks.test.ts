@@ -28,6 +28,7 @@ declare global {
   type EmbedFunction = library.EmbedFunction
   const rowhouse: library.Rowhouse<AppTables>
   const connectionString: string
+  const sealKey: string
   const tenantId: string
   const userId: string
   const requestId: string
