@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import { Prompt } from '../prompt/prompt.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -46,6 +47,11 @@ export class TenantContext<DB = any> {
   /** The tenant's database, for queries outside of a callback. */
   get db(): Kysely<DB> {
     return this.#parts.db
+  }
+
+  /** Puts prompts together: system prompt, documents, screening of inputs. */
+  get prompt(): Prompt {
+    return new Prompt(this.#executor)
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */

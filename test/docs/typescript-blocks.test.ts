@@ -26,6 +26,7 @@ declare global {
     }
   }
   type EmbedFunction = library.EmbedFunction
+  type TokenCounter = library.TokenCounter
   const rowhouse: library.Rowhouse<AppTables>
   const connectionString: string
   const sealKey: string
