@@ -6,6 +6,8 @@
  * Messages name only what the caller named: never another tenant's id, key or row.
  */
 
+import type { RateLimitResult } from './rate-limits/rate-limit-result.ts'
+
 /** What a code means to a caller: the HTTP status to answer with, whether trying again can help, what to do next. */
 interface ErrorKind {
   readonly sqlstate?: string
@@ -96,6 +98,26 @@ const ERROR_KINDS = {
     httpStatus: 503,
     retryable: true,
     hint: 'Running transactions of the tenant did not finish in time; try again.',
+  },
+  rate_limited: {
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Wait for retryAfterMs and try again.',
+  },
+  invalid_rate_limit: {
+    sqlstate: 'RH041',
+    httpStatus: 400,
+    hint: 'For example: [{ limit: 10, windowMs: 1000 }, { limit: 100, windowMs: 60000 }].',
+  },
+  invalid_cost: {
+    sqlstate: 'RH042',
+    httpStatus: 400,
+    hint: 'A cost is a whole number from 1 and at most the limit; split the call, or raise the limit.',
+  },
+  unknown_rate_limit: {
+    sqlstate: 'RH043',
+    httpStatus: 500,
+    hint: "Set it for every tier with rowhouse.rateLimits.setDefault('*', name, windows).",
   },
   connection_tainted: {
     httpStatus: 500,
@@ -198,6 +220,20 @@ export class TenantInactiveError extends RowhouseError {}
 export class TenantMismatchError extends RowhouseError {}
 /** A connection could not be trusted any more and was destroyed instead of reused. */
 export class ConnectionTaintedError extends RowhouseError {}
+
+/** A call over its rate limit (HTTP 429). Nothing was used up. */
+export class RateLimitedError extends RowhouseError {
+  /** Milliseconds until the same call would be admitted, if nothing else is used. */
+  readonly retryAfterMs: number
+  /** The whole answer, for example for response headers. */
+  readonly result: RateLimitResult
+
+  constructor(message: string, result: RateLimitResult) {
+    super('rate_limited', message)
+    this.retryAfterMs = result.retryAfterMs
+    this.result = result
+  }
+}
 
 const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = {
   no_tenant_context: NoTenantContextError,

@@ -32,6 +32,16 @@ export type * from './migrate/report.ts'
 export type { ProtectOptions } from './protect/protect.ts'
 export type * from './protect/protection-report.ts'
 export type { TableName } from './protect/table-name.ts'
+export type {
+  AcquireRateLimitOptions,
+  RateLimitLeaseOptions,
+  RateLimitOptions,
+  RateLimitWindow,
+  TakeRateLimitOptions,
+} from './rate-limits/rate-limit-options.ts'
+export type { RateLimitResult, RateLimitWindowState } from './rate-limits/rate-limit-result.ts'
+export type { EffectiveRateLimit, RateLimiter } from './rate-limits/rate-limiter.ts'
+export type { RateLimits } from './rate-limits/rate-limits.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'

@@ -22,6 +22,7 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
+import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 
@@ -133,6 +134,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
+  /** Rate limits of tiers and of single tenants, for operators. */
+  readonly rateLimits: RateLimits
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends the pools that rowhouse made; a given pool stays open. */
@@ -173,6 +176,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     collections: new Collections(admin, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
+    rateLimits: createRateLimits(admin),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -237,5 +241,6 @@ function openTenantContext<DB>(
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
     run: (fn) => withTenant(runtime, id, fn, parsed),
+    runtime,
   })
 }

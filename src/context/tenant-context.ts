@@ -2,6 +2,9 @@ import type { Kysely } from 'kysely'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
+import { RateLimiter } from '../rate-limits/rate-limiter.ts'
+import type { ContextRuntime } from './context-runtime.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -10,6 +13,8 @@ export interface TenantContextParts<DB> {
   readonly db: Kysely<DB>
   /** Runs a callback in a transaction of its own, or in a savepoint of the one that the context belongs to. */
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
+  /** Where calls outside of a transaction may meet; undefined inside one. */
+  readonly runtime?: ContextRuntime
 }
 
 /**
@@ -46,6 +51,11 @@ export class TenantContext<DB = any> {
   /** The tenant's database, for queries outside of a callback. */
   get db(): Kysely<DB> {
     return this.#parts.db
+  }
+
+  /** Limits how much the tenant, or a user, a key or a route of it, does in a window of time. */
+  get rateLimiter(): RateLimiter {
+    return new RateLimiter(this.#executor, this.#parts.runtime && dispatcherOf(this.#parts.runtime))
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */

@@ -7,6 +7,7 @@ export const REGISTRIES: Readonly<Record<string, string>> = {
   'rowhouse.protected_tables': 'names of tables and columns; read only',
   'rowhouse.applied_functions': 'versions of SQL files; read only',
   'rowhouse.collections': 'names and dimensions of collections; read only',
+  'rowhouse.rate_limit_defaults': 'rate limits of tiers; read only',
 }
 
 const READ_ONLY = ['select']
