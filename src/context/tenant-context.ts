@@ -1,10 +1,12 @@
 import type { Kysely } from 'kysely'
+import { Budget } from '../budgets/budget.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
 import type { ContextRuntime } from './context-runtime.ts'
+import { joinAmbientTenant } from './current-tenant.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -56,6 +58,15 @@ export class TenantContext<DB = any> {
   /** Limits how much the tenant, or a user, a key or a route of it, does in a window of time. */
   get rateLimiter(): RateLimiter {
     return new RateLimiter(this.#executor, this.#parts.runtime && dispatcherOf(this.#parts.runtime))
+  }
+
+  /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
+  get budget(): Budget {
+    const { runtime, tenantId } = this.#parts
+    return new Budget(
+      this.#executor,
+      () => runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined,
+    )
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */
