@@ -6,6 +6,9 @@
  * Messages name only what the caller named: never another tenant's id, key or row.
  */
 
+import type { QuotaDenial } from './budgets/budget-types.ts'
+import type { RateLimitResult } from './rate-limits/rate-limit-result.ts'
+
 /** What a code means to a caller: the HTTP status to answer with, whether trying again can help, what to do next. */
 interface ErrorKind {
   readonly sqlstate?: string
@@ -106,6 +109,84 @@ const ERROR_KINDS = {
     httpStatus: 503,
     retryable: true,
     hint: 'Running transactions of the tenant did not finish in time; try again.',
+  },
+  rate_limited: {
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Wait for retryAfterMs and try again.',
+  },
+  invalid_rate_limit: {
+    sqlstate: 'RH041',
+    httpStatus: 400,
+    hint: 'For example: [{ limit: 10, windowMs: 1000 }, { limit: 100, windowMs: 60000 }].',
+  },
+  invalid_cost: {
+    sqlstate: 'RH042',
+    httpStatus: 400,
+    hint: 'A cost is a whole number from 1 and at most the limit; split the call, or raise the limit.',
+  },
+  unknown_rate_limit: {
+    sqlstate: 'RH043',
+    httpStatus: 500,
+    hint: "Set it for every tier with rowhouse.rateLimits.setDefault('*', name, windows).",
+  },
+  unknown_quota: {
+    sqlstate: 'RH050',
+    httpStatus: 400,
+    hint: 'Define a quota that counts it with rowhouse.quotas.define(name, { metric, period }).',
+  },
+  invalid_quota: {
+    sqlstate: 'RH051',
+    httpStatus: 400,
+    hint: "For example: define('seats', { metric: 'seats', period: 'total' }).",
+  },
+  invalid_amount: {
+    sqlstate: 'RH052',
+    httpStatus: 400,
+    hint: 'Units are an object of amounts from 0, such as { inputTokens: 1200, outputTokens: 800 }.',
+  },
+  unknown_price: {
+    sqlstate: 'RH053',
+    httpStatus: 400,
+    hint: 'Set it with rowhouse.prices.set(model, prices); what is free has the price 0.',
+  },
+  invalid_price: {
+    sqlstate: 'RH054',
+    httpStatus: 400,
+    hint: "For example: prices.set('large', { inputTokens: '3.00', outputTokens: '15.00' }).",
+  },
+  unknown_request: {
+    sqlstate: 'RH055',
+    httpStatus: 404,
+    hint: 'Admit the call first, with the same request id; nothing was booked.',
+  },
+  request_id_used: {
+    sqlstate: 'RH056',
+    httpStatus: 409,
+    hint: 'Give each call a request id of its own, or leave it out.',
+  },
+  reservation_expired: {
+    sqlstate: 'RH057',
+    httpStatus: 409,
+    hint: 'What it held may be in use by others; stop the call and settle what it used.',
+  },
+  request_settled: {
+    sqlstate: 'RH058',
+    httpStatus: 409,
+    hint: 'The call has ended; a new one needs a request id of its own.',
+  },
+  quota_exceeded: {
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Wait for retryAfterMs, reserve less, or raise the limit with rowhouse.quotas.set(tenantId, name, limits).',
+  },
+  budget_exceeded: {
+    httpStatus: 402,
+    hint: 'Raise the budget with rowhouse.quotas.set(tenantId, name, limits), or wait for its next period.',
+  },
+  model_not_allowed: {
+    httpStatus: 403,
+    hint: 'Allow it with rowhouse.quotas.setAccount(tenantId, { models }) or setTierModels(tier, models).',
   },
   connection_tainted: {
     httpStatus: 500,
@@ -208,6 +289,37 @@ export class TenantInactiveError extends RowhouseError {}
 export class TenantMismatchError extends RowhouseError {}
 /** A connection could not be trusted any more and was destroyed instead of reused. */
 export class ConnectionTaintedError extends RowhouseError {}
+
+/** A call over its rate limit (HTTP 429). Nothing was used up. */
+export class RateLimitedError extends RowhouseError {
+  /** Milliseconds until the same call would be admitted, if nothing else is used. */
+  readonly retryAfterMs: number
+  /** The whole answer, for example for response headers. */
+  readonly result: RateLimitResult
+
+  constructor(message: string, result: RateLimitResult) {
+    super('rate_limited', message)
+    this.retryAfterMs = result.retryAfterMs
+    this.result = result
+  }
+}
+
+/** A call that does not fit into a quota (HTTP 429). Nothing was booked. */
+export class QuotaExceededError extends RowhouseError {
+  /** Milliseconds until it fits at the latest, if nothing else is used; undefined when time alone does not help. */
+  readonly retryAfterMs: number | undefined
+  /** Which quota, and how it stands. */
+  readonly denial: QuotaDenial
+
+  constructor(code: 'quota_exceeded' | 'budget_exceeded', message: string, denial: QuotaDenial) {
+    super(code, message)
+    this.retryAfterMs = denial.retryAfterMs
+    this.denial = denial
+  }
+}
+
+/** A call that does not fit into a budget of money (HTTP 402). Nothing was booked. */
+export class BudgetExceededError extends QuotaExceededError {}
 
 const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = {
   no_tenant_context: NoTenantContextError,

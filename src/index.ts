@@ -4,9 +4,19 @@
  * - **context**: who a transaction runs as: the role, the tenant, and optionally the user and the request.
  * - **protected table**: a table that `rowhouse.protect_table` put under row-level security.
  * - **operator**: who manages tenants, as the role `rowhouse_admin`; sees one tenant at a time.
+ * - **quota**: how much of a metric a tenant may use in a period; a **budget** is a quota of the metric money.
+ * - **admission**: the decision that a call may begin; it makes a **reservation** of the most that the call can use.
+ * - **settlement**: books what the call did use, and gives the rest of its reservation back.
+ * - **overrun**: what was used beyond a limit, by a call that used more than it had reserved or settled after its lease.
  *
  * @module
  */
+export type { Budget } from './budgets/budget.ts'
+export type * from './budgets/budget-types.ts'
+export type { ModelPrices, Money, Price, Prices, SetPricesOptions } from './budgets/prices.ts'
+export type { AccountSettings, QuotaDefinition, QuotaLimits, Quotas } from './budgets/quotas.ts'
+export type { BudgetCallback, RunningCall, RunRequest } from './budgets/run-in-budget.ts'
+export type { PricedUnits, Units } from './budgets/units.ts'
 export type { ContextOptions } from './context/context-options.ts'
 export { getCurrentTenant } from './context/current-tenant.ts'
 export type { RetryOptions } from './context/retry.ts'
@@ -39,6 +49,16 @@ export type { SystemPromptOptions } from './prompt/system-prompt.ts'
 export type { ProtectOptions } from './protect/protect.ts'
 export type * from './protect/protection-report.ts'
 export type { TableName } from './protect/table-name.ts'
+export type {
+  AcquireRateLimitOptions,
+  RateLimitLeaseOptions,
+  RateLimitOptions,
+  RateLimitWindow,
+  TakeRateLimitOptions,
+} from './rate-limits/rate-limit-options.ts'
+export type { RateLimitResult, RateLimitWindowState } from './rate-limits/rate-limit-result.ts'
+export type { EffectiveRateLimit, RateLimiter } from './rate-limits/rate-limiter.ts'
+export type { RateLimits } from './rate-limits/rate-limits.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
 export type { SealInfo, Seals } from './seals/seals.ts'
 export type * from './tenants/erasure-receipt.ts'

@@ -1,5 +1,7 @@
 import { type Kysely, Log } from 'kysely'
 import pg from 'pg'
+import { createPrices, type Prices } from './budgets/prices.ts'
+import { createQuotas, type Quotas } from './budgets/quotas.ts'
 import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
@@ -23,6 +25,7 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
+import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { Seals } from './seals/seals.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
@@ -137,6 +140,12 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
+  /** Rate limits of tiers and of single tenants, for operators. */
+  readonly rateLimits: RateLimits
+  /** Quotas and budgets of tiers and of single tenants, for operators. */
+  readonly quotas: Quotas
+  /** Prices of models, for operators. */
+  readonly prices: Prices
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends the pools that rowhouse made; a given pool stays open. */
@@ -178,6 +187,9 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     seals: new Seals(admin, owner, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
+    rateLimits: createRateLimits(admin),
+    quotas: createQuotas(admin),
+    prices: createPrices(admin),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -251,5 +263,6 @@ function openTenantContext<DB>(
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
     run: (fn) => withTenant(runtime, id, fn, parsed),
+    runtime,
   })
 }

@@ -146,6 +146,41 @@ $$;
 comment on function rowhouse.guard_tenant_write() is
   'Statement trigger of every tenant table: a write takes the shared lock of its tenant and checks its status again, so that no row is written while or after the tenant is erased, whatever client wrote it.';
 
+create or replace function rowhouse.enter_tenant_write() returns text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_believed boolean;
+  v_lock_key bigint;
+  v_status text;
+begin
+  -- As in guard_tenant_write.
+  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
+    into v_believed, v_lock_key
+    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
+  if v_believed is not true then
+    perform rowhouse.sealed_tenant();
+  end if;
+  perform pg_advisory_xact_lock_shared(v_lock_key);
+  -- A snapshot that is older than an erasure must not see the tenant as it was.
+  if current_setting('transaction_isolation') = 'read committed' then
+    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant;
+  else
+    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
+  end if;
+  if v_status is distinct from 'active' then
+    perform rowhouse.check_tenant_status(v_tenant, v_status);
+  end if;
+  return v_tenant;
+end
+$$;
+
+comment on function rowhouse.enter_tenant_write() is
+  'What guard_tenant_write does for a statement, once for a function that writes several tables which only functions write: waits for an erasure of the tenant, makes later ones wait, and checks that the tenant may work. Returns the tenant.';
+
 -- The default of the parameter is evaluated where the function is called, so it is the caller's search path.
 create or replace function rowhouse.startup_check(p_search_path name[] default current_schemas(true)) returns jsonb
   language plpgsql stable parallel restricted
@@ -189,7 +224,7 @@ comment on function rowhouse.startup_check(name[]) is
 
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
-  rowhouse.guard_tenant_write(), rowhouse.enter_tenant(), rowhouse.current_tenant(), rowhouse.require_tenant(),
+  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(), rowhouse.enter_tenant(), rowhouse.current_tenant(), rowhouse.require_tenant(),
   rowhouse.startup_check(name[])
   from public;
 

@@ -1,8 +1,13 @@
 import type { Kysely } from 'kysely'
+import { Budget } from '../budgets/budget.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
 import { Prompt } from '../prompt/prompt.ts'
+import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
+import { RateLimiter } from '../rate-limits/rate-limiter.ts'
+import type { ContextRuntime } from './context-runtime.ts'
+import { joinAmbientTenant } from './current-tenant.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -11,6 +16,8 @@ export interface TenantContextParts<DB> {
   readonly db: Kysely<DB>
   /** Runs a callback in a transaction of its own, or in a savepoint of the one that the context belongs to. */
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
+  /** Where calls outside of a transaction may meet; undefined inside one. */
+  readonly runtime?: ContextRuntime
 }
 
 /**
@@ -52,6 +59,20 @@ export class TenantContext<DB = any> {
   /** Puts prompts together: system prompt, documents, screening of inputs. */
   get prompt(): Prompt {
     return new Prompt(this.#executor)
+  }
+
+  /** Limits how much the tenant, or a user, a key or a route of it, does in a window of time. */
+  get rateLimiter(): RateLimiter {
+    return new RateLimiter(this.#executor, this.#parts.runtime && dispatcherOf(this.#parts.runtime))
+  }
+
+  /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
+  get budget(): Budget {
+    const { runtime, tenantId } = this.#parts
+    return new Budget(
+      this.#executor,
+      () => runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined,
+    )
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */

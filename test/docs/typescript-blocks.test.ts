@@ -47,6 +47,10 @@ declare global {
   const openai: {
     embeddings: { create(request: object): Promise<{ data: { embedding: number[] }[] }> }
   }
+  function complete(
+    prompt: string,
+    options: { signal: AbortSignal },
+  ): Promise<{ text: string; usage: { input: number; output: number } }>
   function work(db: import('kysely').Kysely<AppTables>): Promise<void>
 }
 `

@@ -8,7 +8,13 @@ export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
 }
 
 /** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
-const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {}
+const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
+  take_rate_limit: 'writes counters, which the application may not; its tenant is the one of the transaction',
+  admit: 'the same, for reservations',
+  settle: 'the same, for usage events',
+  release: 'the same, for reservations',
+  extend_lease: 'the same, for reservations',
+}
 
 export type Gap =
   | 'has no comment'

@@ -7,6 +7,11 @@ export const REGISTRIES: Readonly<Record<string, string>> = {
   'rowhouse.protected_tables': 'names of tables and columns; read only',
   'rowhouse.applied_functions': 'versions of SQL files; read only',
   'rowhouse.collections': 'names and dimensions of collections; read only',
+  'rowhouse.rate_limit_defaults': 'rate limits of tiers; read only',
+  'rowhouse.prices': 'prices of models; read only',
+  'rowhouse.quotas': 'what is counted; read only',
+  'rowhouse.quota_defaults': 'limits of tiers; read only',
+  'rowhouse.tier_models': 'models of tiers; read only',
 }
 
 const READ_ONLY = ['select']

@@ -1,0 +1,397 @@
+-- Quotas and budgets: which limits hold for a tenant, and what it used of them.
+--
+-- Everything that changes counters first locks the row of the tenant's account (open_account), reads the time after
+-- that, and gives back what expired. So the counters of a tenant change in one order, and there is nothing to deadlock on.
+-- Depends on: protect.sql, context.sql, locks.sql, rowhouse.quotas. Proven by: test/budgets.
+
+select rowhouse.protect_table('rowhouse.quota_overrides');
+select rowhouse.protect_table('rowhouse.accounts');
+select rowhouse.protect_table('rowhouse.quota_counters');
+select rowhouse.protect_table('rowhouse.quota_events');
+
+-- Written by functions alone: a tenant reads its limits and counters, and changes none of them.
+revoke insert, update, delete
+  on rowhouse.quota_overrides, rowhouse.accounts, rowhouse.quota_counters, rowhouse.quota_events
+  from rowhouse_app;
+
+-- The functions that write these do the work of the write guard themselves, once (enter_tenant_write).
+drop trigger rowhouse_guard on rowhouse.quota_counters;
+drop trigger rowhouse_guard on rowhouse.quota_events;
+
+do $$
+declare
+  v_table regclass;
+begin
+  foreach v_table in array array['rowhouse.quotas', 'rowhouse.quota_defaults', 'rowhouse.tier_models']::regclass[] loop
+    execute format('alter table %s enable row level security, force row level security', v_table);
+    execute format('drop policy if exists everybody_reads on %s', v_table);
+    execute format('create policy everybody_reads on %s for select to public using (true)', v_table);
+    execute format('comment on policy everybody_reads on %s is %L', v_table, 'Limits of tiers; no data of tenants.');
+    execute format('drop policy if exists owner_all on %s', v_table);
+    execute format('create policy owner_all on %s for all to rowhouse_owner using (true) with check (true)', v_table);
+    execute format('comment on policy owner_all on %s is %L', v_table, 'The functions of rowhouse write the limits of tiers.');
+    execute format('revoke all on %s from public, rowhouse_app, rowhouse_admin', v_table);
+    execute format('grant select on %s to rowhouse_app, rowhouse_admin', v_table);
+  end loop;
+end
+$$;
+
+-- Periods --------------------------------------------------------------------------------------------------------------
+
+create or replace function rowhouse.quota_period(
+  p_period text, p_window_ms bigint, p_time_zone text, p_at timestamptz,
+  out period_start timestamptz, out period_end timestamptz, out counted_from timestamptz
+)
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_ms bigint;
+  v_bucket bigint;
+begin
+  if p_period in ('total', 'request') then
+    period_start := 'epoch';
+    counted_from := period_start;
+  elsif p_period = 'rolling' then
+    -- A bucket counts until all of it is older than the window.
+    v_ms := floor(extract(epoch from p_at) * 1000);
+    v_bucket := (p_window_ms + 59) / 60;
+    period_start := to_timestamp(v_ms / v_bucket * v_bucket / 1000.0);
+    counted_from := to_timestamp((v_ms - p_window_ms) / v_bucket * v_bucket / 1000.0);
+    period_end := p_at + p_window_ms * interval '1 millisecond';
+  else
+    period_start := date_trunc(p_period, p_at, p_time_zone);
+    counted_from := period_start;
+    -- By the calendar of the zone: a day may have 23 or 25 hours.
+    period_end := (period_start at time zone p_time_zone + ('1 ' || p_period)::interval) at time zone p_time_zone;
+  end if;
+end
+$$;
+
+comment on function rowhouse.quota_period(text, bigint, text, timestamptz) is
+  'The period of a quota at a time: of which counters what is used then is booked (period_start), from which on counters count (counted_from), and when what is booked then is free again at the latest (period_end; null: never).';
+
+create or replace function rowhouse.effective_quotas(p_tenant text, p_tier text, p_time_zone text, p_at timestamptz)
+  returns table (
+    name text, metric text, period text, window_ms bigint, source text, hard_limit numeric, soft_limit numeric,
+    period_start timestamptz, period_end timestamptz, settled numeric, reserved numeric, overrun numeric, counted boolean)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select q.name, q.metric, q.period, q.window_ms, l.source, l.hard_limit, l.soft_limit, p.period_start, p.period_end,
+        coalesce(c.settled, 0), coalesce(c.reserved, 0), coalesce(c.overrun, 0), coalesce(c.counted, false)
+      from rowhouse.quotas q
+      join lateral (
+        select 'tenant' as source, o.hard_limit, o.soft_limit, 1 as place
+          from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = q.name
+        union all
+        select case d.tier when '*' then 'default' else 'tier' end, d.hard_limit, d.soft_limit, case d.tier when '*' then 3 else 2 end
+          from rowhouse.quota_defaults d where d.name = q.name and d.tier in (p_tier, '*')
+        order by place
+        limit 1) l on true
+      cross join lateral rowhouse.quota_period(q.period, q.window_ms, p_time_zone, p_at) p
+      left join lateral (
+        select sum(n.settled) as settled, sum(n.reserved) as reserved, sum(n.overrun) as overrun,
+            bool_or(n.period_start = p.period_start) as counted
+          from rowhouse.quota_counters n
+          where n.tenant_id = p_tenant and n.name = q.name and n.period_start between p.counted_from and p.period_start) c on true
+      order by q.name;
+end
+$$;
+
+comment on function rowhouse.effective_quotas(text, text, text, timestamptz) is
+  'The quotas that hold for a tenant (its own limits, else those of its tier, else those of tier *), with what is used of each. counted: whether the counter of the period exists.';
+
+create or replace function rowhouse.quota_status()
+  returns table (
+    name text, metric text, period text, window_ms bigint, source text, hard_limit numeric, soft_limit numeric,
+    used numeric, reserved numeric, overrun numeric, free numeric, period_start timestamptz, period_end timestamptz)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_now timestamptz := clock_timestamp();
+begin
+  return query
+    select e.name, e.metric, e.period, e.window_ms, e.source, e.hard_limit, e.soft_limit, e.settled,
+        e.reserved - x.amount, e.overrun,
+        case when e.hard_limit is not null then greatest(e.hard_limit - e.settled - e.reserved + x.amount - e.overrun, 0) end,
+        e.period_start, e.period_end
+      from rowhouse.tenants t
+      left join rowhouse.accounts a on a.tenant_id = t.tenant_id
+      cross join lateral rowhouse.effective_quotas(v_tenant, t.tier, coalesce(a.time_zone, 'UTC'), v_now) e
+      cross join lateral (
+        -- What the next admission will give back.
+        select coalesce(sum(b.amount), 0) as amount
+          from rowhouse.reservations r
+          cross join lateral unnest(r.quotas, r.periods, r.reserved) b (name, period_start, amount)
+          where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_now and b.name = e.name
+            and b.period_start between (rowhouse.quota_period(e.period, e.window_ms, coalesce(a.time_zone, 'UTC'), v_now)).counted_from
+              and e.period_start) x
+      where t.tenant_id = v_tenant;
+end
+$$;
+
+comment on function rowhouse.quota_status() is
+  'Every quota of the tenant of the transaction: limits and where they come from, what is used, reserved and free. used + reserved + free = hard_limit, unless overrun is above 0.';
+
+-- Accounts -------------------------------------------------------------------------------------------------------------
+
+create or replace function rowhouse.open_account(
+  p_tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  loop
+    select a.currency, a.time_zone, a.models, t.tier into currency, time_zone, models, tier
+      from rowhouse.accounts a
+      join rowhouse.tenants t on t.tenant_id = a.tenant_id
+      where a.tenant_id = p_tenant and t.tenant_id = p_tenant
+      for update of a;
+    exit when found;
+    insert into rowhouse.accounts (tenant_id) values (p_tenant) on conflict (tenant_id) do nothing;
+  end loop;
+  -- The row is locked: nobody's change to this tenant's counters has a later time.
+  opened_at := clock_timestamp();
+  if exists (
+    select from rowhouse.reservations r where r.tenant_id = p_tenant and r.status = 'active' and r.expires_at <= opened_at)
+  then
+    perform rowhouse.expire_reservations(p_tenant, opened_at);
+  end if;
+end
+$$;
+
+comment on function rowhouse.open_account(text) is
+  'Locks the account of the tenant until the transaction ends, creates it if need be, gives back what expired reservations held, and returns how the tenant is billed and the time of all decisions.';
+
+create or replace function rowhouse.book_quotas(
+  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[]
+) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update rowhouse.quota_counters c
+    set reserved = c.reserved - b.given_back,
+      settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
+      overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
+    from (
+      select u.name, u.period_start, sum(u.given_back) as given_back, sum(u.used) as used
+        from unnest(p_names, p_periods, p_given_back, p_used) u (name, period_start, given_back, used)
+        group by u.name, u.period_start
+        having sum(u.given_back) <> 0 or sum(u.used) <> 0) b
+    where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start;
+end
+$$;
+
+comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]) is
+  'Takes amounts out of what is reserved and adds what was used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room.';
+
+create or replace function rowhouse.note_crossed_limits(p_tenant text, p_account record, p_names text[]) returns text[]
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_crossed text[];
+begin
+  with crossed as (
+    insert into rowhouse.quota_events (tenant_id, name, period_start, used, soft_limit, crossed_at)
+      select p_tenant, e.name, e.period_start, e.settled + e.overrun, e.soft_limit, p_account.opened_at
+        from rowhouse.effective_quotas(p_tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
+        where e.name = any (p_names) and e.settled + e.overrun >= e.soft_limit
+      on conflict (tenant_id, name, period_start) do nothing
+      returning name)
+  select coalesce(array_agg(c.name order by c.name), '{}') into v_crossed from crossed c;
+  return v_crossed;
+end
+$$;
+
+comment on function rowhouse.note_crossed_limits(text, record, text[]) is
+  'Notes which of these quotas are used up to their soft limit now, once for each period, and returns those noted now. p_account: as open_account returns it.';
+
+-- Operators ------------------------------------------------------------------------------------------------------------
+
+create or replace function rowhouse.check_quota(p_name text, p_hard_limit numeric, p_soft_limit numeric) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from rowhouse.quotas q where q.name = p_name) then
+    raise exception using errcode = 'RH050', message = format('there is no quota "%s"', left(p_name, 63)),
+      hint = 'Define it first: select rowhouse.define_quota(''seats'', ''seats'', ''total'').';
+  elsif p_hard_limit not between 0 and 1000000000000000 or p_soft_limit not between 0 and 1000000000000000 then
+    raise exception using errcode = 'RH051', message = 'a limit is a number from 0 to 1000000000000000, or null for none';
+  end if;
+end
+$$;
+
+comment on function rowhouse.check_quota(text, numeric, numeric) is 'Raises RH050 (no such quota) or RH051 (no such limit).';
+
+create or replace function rowhouse.define_quota(p_name text, p_metric text, p_period text, p_window_ms bigint default null) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into rowhouse.quotas (name, metric, period, window_ms) values (p_name, p_metric, p_period, p_window_ms)
+    on conflict (name) do nothing;
+  if not exists (
+    select from rowhouse.quotas q
+      where q.name = p_name and q.metric = p_metric and q.period = p_period and q.window_ms is not distinct from p_window_ms)
+  then
+    raise exception using errcode = 'RH051', message = format('quota "%s" counts something else, or for another period', p_name),
+      hint = 'What was counted stays counted; choose another name.';
+  end if;
+exception
+  when check_violation or not_null_violation then
+    raise exception using errcode = 'RH051', message = 'not a quota',
+      hint = 'define_quota(name, metric, period): lower-case names, a period out of request, hour, day, week, month, year, total, rolling; rolling has a length of 1000 ms or more.';
+end
+$$;
+
+comment on function rowhouse.define_quota(text, text, text, bigint) is
+  'Defines what a quota counts and for how long; it limits nothing until a tier or a tenant has a limit. Repeating it changes nothing. Raises RH051.';
+
+create or replace function rowhouse.set_default_quota(
+  p_tier text, p_name text, p_hard_limit numeric, p_soft_limit numeric default null
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
+  insert into rowhouse.quota_defaults (tier, name, hard_limit, soft_limit)
+    values (p_tier, p_name, p_hard_limit, p_soft_limit)
+    on conflict (tier, name) do update set hard_limit = excluded.hard_limit, soft_limit = excluded.soft_limit;
+exception
+  when check_violation or not_null_violation then
+    raise exception using errcode = 'RH051', message = 'not a tier',
+      hint = 'A tier is 1 to 32 lower-case letters, digits, underscores or hyphens; * stands for all tiers.';
+end
+$$;
+
+comment on function rowhouse.set_default_quota(text, text, numeric, numeric) is
+  'Sets the limits of a tier (* for all tiers that have none of this name); null: none. Holds from the next call on. Raises RH050, RH051.';
+
+create or replace function rowhouse.unset_default_quota(p_tier text, p_name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from rowhouse.quota_defaults d where d.tier = p_tier and d.name = p_name;
+end
+$$;
+
+comment on function rowhouse.unset_default_quota(text, text) is
+  'Removes the limits of a tier, so that those of tier * hold, or none.';
+
+create or replace function rowhouse.set_quota(
+  p_tenant text, p_name text, p_hard_limit numeric, p_soft_limit numeric default null
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_caller_tenant text := current_setting('app.tenant_id', true);
+begin
+  perform rowhouse.check_tenant_id(p_tenant);
+  perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
+  perform rowhouse.work_as(p_tenant, false);
+  insert into rowhouse.quota_overrides (tenant_id, name, hard_limit, soft_limit, updated_at)
+    values (p_tenant, p_name, p_hard_limit, p_soft_limit, statement_timestamp())
+    on conflict (tenant_id, name) do update
+      set hard_limit = excluded.hard_limit, soft_limit = excluded.soft_limit, updated_at = excluded.updated_at;
+  perform rowhouse.end_work(v_caller_tenant);
+end
+$$;
+
+comment on function rowhouse.set_quota(text, text, numeric, numeric) is
+  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on. Raises RH050, RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+
+create or replace function rowhouse.unset_quota(p_tenant text, p_name text) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_caller_tenant text := current_setting('app.tenant_id', true);
+begin
+  perform rowhouse.check_tenant_id(p_tenant);
+  perform rowhouse.work_as(p_tenant, false);
+  delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
+  perform rowhouse.end_work(v_caller_tenant);
+end
+$$;
+
+comment on function rowhouse.unset_quota(text, text) is 'Removes the limits of one tenant, so that those of its tier hold.';
+
+create or replace function rowhouse.set_account(
+  p_tenant text, p_currency text default 'USD', p_time_zone text default 'UTC', p_models text[] default null
+) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_caller_tenant text := current_setting('app.tenant_id', true);
+begin
+  perform rowhouse.check_tenant_id(p_tenant);
+  if not exists (select from pg_timezone_names z where z.name = p_time_zone) then
+    raise exception using errcode = 'RH051', message = 'not a time zone', hint = 'For example: Europe/Berlin.';
+  end if;
+  perform rowhouse.work_as(p_tenant, false);
+  insert into rowhouse.accounts (tenant_id, currency, time_zone, models)
+    values (p_tenant, p_currency, p_time_zone, p_models)
+    on conflict (tenant_id) do update
+      set currency = excluded.currency, time_zone = excluded.time_zone, models = excluded.models;
+  perform rowhouse.end_work(v_caller_tenant);
+exception
+  when check_violation or not_null_violation then
+    raise exception using errcode = 'RH051', message = 'a currency is three capital letters';
+end
+$$;
+
+comment on function rowhouse.set_account(text, text, text, text[]) is
+  'Sets how a tenant is billed: currency, time zone of its periods, and the models it may use (null: those of its tier). Another zone begins other periods, which are counted anew. Raises RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+
+create or replace function rowhouse.set_tier_models(p_tier text, p_models text[]) returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_models is null then
+    delete from rowhouse.tier_models m where m.tier = p_tier;
+  else
+    insert into rowhouse.tier_models (tier, models) values (p_tier, p_models)
+      on conflict (tier) do update set models = excluded.models;
+  end if;
+exception
+  when check_violation or not_null_violation then
+    raise exception using errcode = 'RH051', message = 'not a tier',
+      hint = 'A tier is 1 to 32 lower-case letters, digits, underscores or hyphens; * stands for all tiers.';
+end
+$$;
+
+comment on function rowhouse.set_tier_models(text, text[]) is
+  'Sets the models that tenants of a tier may use; null: every model that has a price.';
+
+revoke execute on function
+  rowhouse.quota_period(text, bigint, text, timestamptz), rowhouse.effective_quotas(text, text, text, timestamptz),
+  rowhouse.quota_status(), rowhouse.open_account(text),
+  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]),
+  rowhouse.note_crossed_limits(text, record, text[]), rowhouse.check_quota(text, numeric, numeric),
+  rowhouse.define_quota(text, text, text, bigint), rowhouse.set_default_quota(text, text, numeric, numeric),
+  rowhouse.unset_default_quota(text, text), rowhouse.set_quota(text, text, numeric, numeric),
+  rowhouse.unset_quota(text, text), rowhouse.set_account(text, text, text, text[]), rowhouse.set_tier_models(text, text[])
+  from public;
+grant execute on function
+  rowhouse.quota_period(text, bigint, text, timestamptz), rowhouse.effective_quotas(text, text, text, timestamptz),
+  rowhouse.quota_status()
+  to rowhouse_app;
+grant execute on function
+  rowhouse.define_quota(text, text, text, bigint), rowhouse.set_default_quota(text, text, numeric, numeric),
+  rowhouse.unset_default_quota(text, text), rowhouse.set_quota(text, text, numeric, numeric),
+  rowhouse.unset_quota(text, text), rowhouse.set_account(text, text, text, text[]), rowhouse.set_tier_models(text, text[])
+  to rowhouse_admin;

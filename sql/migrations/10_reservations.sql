@@ -1,0 +1,42 @@
+-- Reservations: what calls at work may still use. Settled ones become rows of usage_events.
+-- Depends on: 9_quotas.sql. Policies, privileges and functions: sql/functions/reservations.sql.
+
+create table rowhouse.reservations (
+  tenant_id text not null,
+  request_id text not null constraint reservations_request_id_length check (length(request_id) between 1 and 200),
+  status text not null default 'active' constraint reservations_status_known check (status in ('active', 'expired', 'released')),
+  model text,
+  user_id text,
+  currency text not null,
+  prices jsonb,
+  quotas text[] not null,
+  metrics text[] not null,
+  periods timestamptz[] not null,
+  reserved numeric[] not null,
+  soft_limits numeric[] not null,
+  cost numeric not null,
+  admitted_at timestamptz not null,
+  expires_at timestamptz not null,
+  primary key (tenant_id, request_id)
+) with (fillfactor = 70);
+
+create index reservations_expiry on rowhouse.reservations (tenant_id, status, expires_at);
+
+comment on table rowhouse.reservations is
+  'Calls that were admitted and are not settled. One that expired, or was released, reserves nothing any more, and stays for 30 days to know what a late settle is about.';
+comment on column rowhouse.reservations.tenant_id is 'The tenant.';
+comment on column rowhouse.reservations.request_id is 'Id of the call, chosen by the caller; used once.';
+comment on column rowhouse.reservations.status is 'active: holds what is reserved. expired: its lease ran out. released: given back.';
+comment on column rowhouse.reservations.model is 'The model that the call uses.';
+comment on column rowhouse.reservations.user_id is 'The user of the transaction that admitted it.';
+comment on column rowhouse.reservations.currency is 'Currency of prices and cost.';
+comment on column rowhouse.reservations.prices is 'Prices of one unit each when it was admitted; they hold for its settlement too.';
+comment on column rowhouse.reservations.quotas is 'The quotas that hold for it.';
+comment on column rowhouse.reservations.metrics is 'What each of them counts.';
+comment on column rowhouse.reservations.periods is 'The period of each in which it counts.';
+comment on column rowhouse.reservations.reserved is 'What it reserves of each; partial settlements lower it.';
+comment on column rowhouse.reservations.soft_limits is
+  'The soft limit of each when it was admitted, after which its settlement looks whether one is crossed.';
+comment on column rowhouse.reservations.cost is 'The most that it was admitted to cost.';
+comment on column rowhouse.reservations.admitted_at is 'When it was admitted.';
+comment on column rowhouse.reservations.expires_at is 'When its lease ends, unless it is extended.';

@@ -1,0 +1,46 @@
+-- Usage: what tenants used and what it cost, one row for each settlement.
+-- Depends on: 10_reservations.sql. Policies, privileges and functions: sql/functions/usage.sql.
+
+create table rowhouse.usage_events (
+  tenant_id text not null,
+  request_id text not null constraint usage_events_request_id_length check (length(request_id) between 1 and 200),
+  part text not null default '' constraint usage_events_part_length check (length(part) <= 64),
+  kind text not null constraint usage_events_kind_format check (kind ~ '^[a-z][a-z0-9_]{0,62}$'),
+  model text,
+  provider text constraint usage_events_provider_length check (length(provider) <= 200),
+  user_id text,
+  units jsonb not null,
+  prices jsonb,
+  currency text not null,
+  cost numeric not null,
+  quotas text[] not null,
+  periods timestamptz[] not null,
+  amounts numeric[] not null,
+  occurred_at timestamptz not null,
+  recorded_at timestamptz not null,
+  latency_ms integer constraint usage_events_latency_range check (latency_ms >= 0),
+  metadata jsonb not null default '{}' constraint usage_events_metadata_object check (jsonb_typeof(metadata) = 'object'),
+  primary key (tenant_id, request_id, part)
+);
+
+create index usage_events_time on rowhouse.usage_events (tenant_id, occurred_at);
+
+comment on table rowhouse.usage_events is 'What a tenant used: one row for each settlement, never changed.';
+comment on column rowhouse.usage_events.tenant_id is 'The tenant.';
+comment on column rowhouse.usage_events.request_id is 'The call.';
+comment on column rowhouse.usage_events.part is 'Which of its settlements; empty for the last, or only one.';
+comment on column rowhouse.usage_events.kind is 'What it was, such as model_call or tool_call.';
+comment on column rowhouse.usage_events.model is 'The model, when one was used.';
+comment on column rowhouse.usage_events.provider is 'Who provided it.';
+comment on column rowhouse.usage_events.user_id is 'The user of the transaction that admitted the call.';
+comment on column rowhouse.usage_events.units is 'What was used.';
+comment on column rowhouse.usage_events.prices is 'Prices of one unit each, as they were when the call was admitted.';
+comment on column rowhouse.usage_events.currency is 'Currency of prices and cost.';
+comment on column rowhouse.usage_events.cost is 'What it cost, exactly.';
+comment on column rowhouse.usage_events.quotas is 'The quotas that it was booked on.';
+comment on column rowhouse.usage_events.periods is 'The period of each.';
+comment on column rowhouse.usage_events.amounts is 'What was booked on each.';
+comment on column rowhouse.usage_events.occurred_at is 'When the call was admitted: usage counts in the period in which it was reserved.';
+comment on column rowhouse.usage_events.recorded_at is 'When it was settled.';
+comment on column rowhouse.usage_events.latency_ms is 'How long the call took.';
+comment on column rowhouse.usage_events.metadata is 'Whatever billing needs besides, a JSON object.';

@@ -1,0 +1,99 @@
+import type { Units } from './units.ts'
+
+/** A call that asks to begin. */
+export interface AdmitRequest {
+  /** New for each call. Repeating it while the call is at work returns the same admission. Default: a random one. */
+  readonly requestId?: string | undefined
+  /** The model that it uses; it needs a price. Without one, nothing but `money` costs money. */
+  readonly model?: string | undefined
+  /** The most that it can use. */
+  readonly units?: Units | undefined
+  /** How long the reservation lives unless it is extended, in milliseconds, up to a day. Default 60000. */
+  readonly leaseMs?: number | undefined
+  /** Name of a stored rate limit that it counts for, or `null` for none. Default `requests`. */
+  readonly rateLimit?: string | null | undefined
+  /** Whom the rate limit counts for: a user, a key. Default: the tenant as a whole. */
+  readonly subject?: string | undefined
+}
+
+/** An admitted call. */
+export interface Admission {
+  readonly requestId: string
+  /** When the reservation ends, by the database's clock. */
+  readonly expiresAt: Date
+  /** The most that it can cost, exactly, such as `'0.0156'`. */
+  readonly cost: string
+  readonly currency: string
+  /** Whether the call had been admitted before, by the same request id. */
+  readonly duplicate: boolean
+}
+
+/** What is known of a call besides its units. */
+export interface SettleDetails {
+  /** What it was. Default `model_call` with a model, otherwise `call`. */
+  readonly kind?: string | undefined
+  readonly provider?: string | undefined
+  readonly latencyMs?: number | undefined
+  /** Whatever billing needs besides, up to 64 kB. */
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined
+}
+
+export interface SettleOptions extends SettleDetails {
+  /** Names a partial settlement, after which the call goes on. Without it the call has ended. */
+  readonly part?: string | undefined
+}
+
+/** What a settlement booked. */
+export interface Settlement {
+  readonly requestId: string
+  /** What it cost, exactly. */
+  readonly cost: string
+  readonly currency: string
+  /** Whether it had been settled before; nothing was booked now. */
+  readonly duplicate: boolean
+  /** Quotas whose soft limit was crossed by it. */
+  readonly crossed: readonly string[]
+}
+
+/** Why a quota or a budget refused a call. */
+export interface QuotaDenial {
+  readonly quota: string
+  /** What the quota counts, such as `tokens` or `money`. */
+  readonly metric: string
+  readonly limit: number
+  readonly used: number
+  /** What calls at work may still use. */
+  readonly reserved: number
+  readonly requested: number
+  /** Milliseconds until it fits at the latest; undefined when time alone does not help. */
+  readonly retryAfterMs: number | undefined
+}
+
+/** A quota of a tenant, and how it stands. */
+export interface QuotaStatus {
+  readonly name: string
+  readonly metric: string
+  readonly period: QuotaPeriod
+  /** Only of a rolling quota. */
+  readonly windowMs: number | undefined
+  /** Whether the limit is the tenant's own, that of its tier, or that of all tiers. */
+  readonly source: 'tenant' | 'tier' | 'default'
+  /** Undefined: unlimited. */
+  readonly limit: number | undefined
+  readonly softLimit: number | undefined
+  readonly used: number
+  readonly reserved: number
+  /** What was used beyond the limit, by calls that used more than they had reserved or settled after their lease. */
+  readonly overrun: number
+  /** Undefined: unlimited. `used + reserved + free` is `limit`, unless there is overrun. */
+  readonly free: number | undefined
+  readonly periodStart: Date
+  /** Undefined: it never starts anew. */
+  readonly periodEnd: Date | undefined
+}
+
+/**
+ * `hour` to `year` of the calendar, in the time zone of the tenant; `rolling`: any period of a length; `total`: never
+ * starts anew; `request`: the amount of a single call.
+ */
+export type QuotaPeriod = 'request' | 'hour' | 'day' | 'week' | 'month' | 'year' | 'total' | 'rolling'

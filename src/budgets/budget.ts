@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto'
+import { sql } from 'kysely'
+import type { TenantExecutor } from '../context/tenant-executor.ts'
+import { createRowhouseError } from '../errors.ts'
+import type { Admission, AdmitRequest, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import { type DenialRow, denialError } from './denial.ts'
+import { toQuotaStatus } from './quota-status.ts'
+import { type BudgetCallback, type RunRequest, runInBudget } from './run-in-budget.ts'
+import { type Units, unitsToJson } from './units.ts'
+
+const DEFAULT_LEASE_MS = 60_000
+
+/**
+ * What a tenant may spend: quotas of tokens, requests or anything else, budgets of money, and calls at the same time.
+ *
+ * Money is reserved before it is spent. `admit` reserves the most that a call can use, of every quota at once, or refuses
+ * it and books nothing; `settle` books what it did use and gives the rest back. Decisions are made by the database, on
+ * its clock, one after another for each tenant, so nothing is overspent by calls that race; a caller that dies leaves a
+ * lease that runs out. {@link run} does all of it around a function.
+ *
+ * Errors of all calls: `RowhouseError` of the codes `invalid_amount`, `unknown_quota` (a metric that no quota counts),
+ * `unknown_price` (a model or unit without a price), `invalid_argument`, and those of the tenant.
+ *
+ * @example
+ * ```ts
+ * const { budget } = rowhouse.tenant('acme')
+ * const answer = await budget.run(
+ *   { model: 'large', units: { inputTokens: 1200, outputTokens: 800 } },
+ *   async (call) => {
+ *     const { text, usage } = await complete('Summarize this.', { signal: call.signal })
+ *     call.report({ inputTokens: usage.input, outputTokens: usage.output })
+ *     return text
+ *   },
+ * )
+ * ```
+ */
+export class Budget {
+  readonly #executor: TenantExecutor
+  readonly #isInTransaction: () => boolean
+
+  /** @internal */
+  constructor(executor: TenantExecutor, isInTransaction: () => boolean) {
+    this.#executor = executor
+    this.#isInTransaction = isInTransaction
+  }
+
+  /**
+   * Admits a call, runs `fn`, and settles what it reported; no connection is in use meanwhile. The lease is extended
+   * while `fn` runs; `signal` of the call aborts when it could not be.
+   *
+   * What `fn` reported is settled, also when it fails. If it fails without having reported anything, all is given back;
+   * if it ends without, the reserved worst case is settled: nothing is free by accident.
+   *
+   * Errors besides those of {@link admit}: what `fn` throws; `invalid_argument` inside `withTenant`, whose transaction
+   * would stay open. When the settlement can't be written for a while it is tried again; then its error is thrown.
+   *
+   * @example
+   * ```ts
+   * await acme.budget.run({ units: { toolCalls: 1, money: '0.05' } }, () => fetch('https://example.com/search'))
+   * ```
+   */
+  async run<T>(request: RunRequest, fn: BudgetCallback<T>): Promise<T> {
+    if (this.#isInTransaction()) {
+      throw createRowhouseError('invalid_argument', 'run inside withTenant would keep its transaction open.', {
+        hint: 'Call rowhouse.tenant(id).budget.run outside of withTenant, or admit and settle.',
+      })
+    }
+    return runInBudget(this, { ...request, requestId: request.requestId ?? randomUUID() }, fn)
+  }
+
+  /**
+   * Reserves the most that a call can use. Inside `withTenant` it joins the transaction: others of the tenant wait for
+   * it, and a rollback gives everything back.
+   *
+   * SQL: `select rowhouse.admit('req-1', '{"input_tokens": 1200}', 'large', 60000, 'requests', '')`
+   *
+   * Errors: {@link QuotaExceededError}, {@link BudgetExceededError}, {@link RateLimitedError}, and `RowhouseError` of the
+   * codes `model_not_allowed`, `request_id_used`.
+   *
+   * @example
+   * ```ts
+   * const { requestId } = await acme.budget.admit({ model: 'large', units: { inputTokens: 1200, outputTokens: 800 } })
+   * ```
+   */
+  async admit(request: AdmitRequest = {}): Promise<Admission> {
+    const { requestId = randomUUID(), model = null, units = {}, leaseMs = DEFAULT_LEASE_MS } = request
+    const { rateLimit = 'requests', subject = '' } = request
+    const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
+      select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}) as answer
+    `.execute(this.#executor.db)
+    const { answer } = rows[0]!
+    if (!answer.admitted) throw denialError(answer)
+    const { cost, currency, duplicate } = answer
+    return { requestId, expiresAt: new Date(answer.expiresAt), cost, currency, duplicate }
+  }
+
+  /**
+   * Books what an admitted call used, and gives back what it had reserved besides. Repeating it changes nothing. A call
+   * whose lease ran out, or that was released, is booked all the same: it did spend the money.
+   *
+   * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`
+   *
+   * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end).
+   *
+   * @example
+   * ```ts
+   * await acme.budget.settle(requestId, { inputTokens: 400 }, { part: 'step 1' })   // a long agent, which goes on
+   * const { cost } = await acme.budget.settle(requestId, { inputTokens: 700, outputTokens: 90 })
+   * ```
+   */
+  async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
+    const { part = '', kind, provider, latencyMs, metadata } = options
+    const details = JSON.stringify({ kind, provider, latencyMs, metadata })
+    const { rows } = await sql<{ answer: Settlement }>`
+      select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer
+    `.execute(this.#executor.db)
+    const { cost, currency, duplicate, crossed } = rows[0]!.answer
+    return { requestId, cost, currency, duplicate, crossed }
+  }
+
+  /**
+   * Gives back all that a call reserved, because it used nothing. False when it holds nothing any more.
+   *
+   * SQL: `select rowhouse.release('req-1')`
+   *
+   * Errors: `unknown_request`, `request_settled`.
+   */
+  async release(requestId: string): Promise<boolean> {
+    const { rows } = await sql<{ released: boolean }>`select rowhouse.release(${requestId}) as released`.execute(
+      this.#executor.db,
+    )
+    return rows[0]!.released
+  }
+
+  /**
+   * Lets a reservation live for `leaseMs` from now on, and says until when.
+   *
+   * SQL: `select rowhouse.extend_lease('req-1', 60000)`
+   *
+   * Errors: `reservation_expired`, after which the call should stop; `unknown_request`, `request_settled`.
+   */
+  async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
+    const { rows } = await sql<{ until: Date }>`
+      select rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)}) as until
+    `.execute(this.#executor.db)
+    return rows[0]!.until
+  }
+
+  /**
+   * Every quota and budget that holds for the tenant: where its limit comes from, what is used, reserved and free.
+   *
+   * SQL: `select * from rowhouse.quota_status()`
+   *
+   * @example
+   * ```ts
+   * const quotas = await acme.budget.checkQuotas()
+   * const money = quotas.find(({ name }) => name === 'money_per_month')
+   * ```
+   */
+  async checkQuotas(): Promise<QuotaStatus[]> {
+    const { rows } = await sql<Record<string, unknown>>`select * from rowhouse.quota_status()`.execute(
+      this.#executor.db,
+    )
+    return rows.map(toQuotaStatus)
+  }
+}
+
+interface AdmissionRow {
+  readonly admitted: true
+  readonly expiresAt: string
+  readonly cost: string
+  readonly currency: string
+  readonly duplicate: boolean
+}
+
+function parseLease(leaseMs: unknown): number {
+  if (typeof leaseMs === 'number' && Number.isInteger(leaseMs) && leaseMs >= 1 && leaseMs <= 86_400_000) return leaseMs
+  throw createRowhouseError('invalid_argument', 'leaseMs is a whole number of milliseconds from 1 to 86400000.')
+}

@@ -1,0 +1,121 @@
+import { sql } from 'kysely'
+import type { AdminExecutor } from '../context/admin-executor.ts'
+import { parseTenantId } from '../context/context-options.ts'
+import type { QuotaPeriod } from './budget-types.ts'
+
+/** What a quota counts, and for how long. */
+export interface QuotaDefinition {
+  /**
+   * `requests`, `tokens`, `money`, `slots` (calls at the same time), a unit of a price as the database names it, such as
+   * `output_tokens`, or a name of your own, such as `documents`.
+   */
+  readonly metric: string
+  readonly period: QuotaPeriod
+  /** Length of a rolling period in milliseconds, from 1000. */
+  readonly windowMs?: number | undefined
+}
+
+/** Limits of a quota. */
+export interface QuotaLimits {
+  /** What is used and reserved never passes it. `null`: unlimited. */
+  readonly limit: number | null
+  /** Crossing it is noted once in a period, and told by the settlement that did. */
+  readonly softLimit?: number | null | undefined
+}
+
+/** How a tenant is billed. */
+export interface AccountSettings {
+  /** ISO 4217 code of its prices and budgets. Default `USD`. */
+  readonly currency?: string | undefined
+  /** Time zone in which its days and months begin. Another zone begins other periods. Default `UTC`. */
+  readonly timeZone?: string | undefined
+  /** Models that it may use. Default: those of its tier. */
+  readonly models?: readonly string[] | undefined
+}
+
+/**
+ * Quotas and budgets, for operators. Changes hold from the next call on. There are defaults for the tiers `free`,
+ * `starter`, `professional` and `enterprise`, and `*` for all others.
+ */
+export interface Quotas {
+  /**
+   * Defines what a quota counts; it limits nothing until a tier or a tenant has a limit. Repeating it changes nothing.
+   *
+   * SQL: `select rowhouse.define_quota('seats', 'seats', 'total')`
+   *
+   * Errors: `invalid_quota`.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.quotas.define('seats', { metric: 'seats', period: 'total' })
+   * await rowhouse.quotas.setDefault('starter', 'seats', { limit: 10, softLimit: 8 })
+   * ```
+   */
+  define(name: string, definition: QuotaDefinition): Promise<void>
+  /**
+   * Sets the limits of a tier, `*` for all tiers that have none of this name; `null` removes them.
+   *
+   * SQL: `select rowhouse.set_default_quota('starter', 'money_per_month', 100, 80)`
+   *
+   * Errors: `unknown_quota`, `invalid_quota`.
+   */
+  setDefault(tier: string, name: string, limits: QuotaLimits | null): Promise<void>
+  /**
+   * Sets the limits of one tenant; `null` goes back to those of its tier.
+   *
+   * SQL: `select rowhouse.set_quota('acme', 'money_per_month', 250, 200)`
+   *
+   * Errors: `unknown_quota`, `invalid_quota`.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.quotas.set('acme', 'money_per_month', { limit: 250, softLimit: 200 })
+   * ```
+   */
+  set(tenantId: string, name: string, limits: QuotaLimits | null): Promise<void>
+  /**
+   * Sets how a tenant is billed.
+   *
+   * SQL: `select rowhouse.set_account('acme', 'EUR', 'Europe/Berlin', '{large}')`
+   *
+   * Errors: `invalid_quota`.
+   */
+  setAccount(tenantId: string, settings: AccountSettings): Promise<void>
+  /**
+   * Sets the models that tenants of a tier may use; `null`: every model that has a price.
+   *
+   * SQL: `select rowhouse.set_tier_models('free', '{small}')`
+   */
+  setTierModels(tier: string, models: readonly string[] | null): Promise<void>
+}
+
+export function createQuotas({ db }: AdminExecutor): Quotas {
+  return {
+    async define(name, { metric, period, windowMs }) {
+      await sql`select rowhouse.define_quota(${name}, ${metric}, ${period}, ${windowMs ?? null}::bigint)`.execute(db)
+    },
+    async setDefault(tier, name, limits) {
+      if (limits === null) await sql`select rowhouse.unset_default_quota(${tier}, ${name})`.execute(db)
+      else {
+        const { limit, softLimit = null } = limits
+        await sql`select rowhouse.set_default_quota(${tier}, ${name}, ${limit}, ${softLimit})`.execute(db)
+      }
+    },
+    async set(tenantId, name, limits) {
+      const id = parseTenantId(tenantId)
+      if (limits === null) await sql`select rowhouse.unset_quota(${id}, ${name})`.execute(db)
+      else {
+        const { limit, softLimit = null } = limits
+        await sql`select rowhouse.set_quota(${id}, ${name}, ${limit}, ${softLimit})`.execute(db)
+      }
+    },
+    async setAccount(tenantId, { currency = 'USD', timeZone = 'UTC', models }) {
+      await sql`
+        select rowhouse.set_account(${parseTenantId(tenantId)}, ${currency}, ${timeZone}, ${models ?? null}::text[])
+      `.execute(db)
+    },
+    async setTierModels(tier, models) {
+      await sql`select rowhouse.set_tier_models(${tier}, ${models}::text[])`.execute(db)
+    },
+  }
+}

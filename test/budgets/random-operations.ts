@@ -1,0 +1,215 @@
+// Random operations on budgets by plain connections, as many processes of an application would do them.
+import pg from 'pg'
+
+/** How it all is set up; the same for every process that takes part. */
+export const TENANTS = ['steady', 'poor', 'narrow', 'rolling'] as const
+export const PRICES = { input_tokens: 2n, output_tokens: 10n } // millionths of the currency
+
+/** Random numbers that are the same for the same seed. */
+export function randomSource(seed: number): (below: number) => number {
+  let state = (seed * 2654435761) >>> 0
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let bits = Math.imul(state ^ (state >>> 15), state | 1)
+    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61)
+    return ((bits ^ (bits >>> 14)) >>> 0) % below
+  }
+}
+
+interface Units {
+  readonly input_tokens: number
+  readonly output_tokens: number
+}
+
+interface Call {
+  readonly tenant: string
+  readonly requestId: string
+  readonly worst: Units
+  readonly endsBy: number
+  settled: boolean
+}
+
+/** What one connection knows for sure of what it did. */
+export interface Ledger {
+  operations: number
+  readonly counts: Record<string, number>
+  /** Millionths of the currency that were settled, by request: what the database must have booked, to the last digit. */
+  readonly costs: Map<string, bigint>
+  /** What was settled after the lease, or after a release. */
+  readonly lateCosts: Map<string, bigint>
+}
+
+export function newLedger(): Ledger {
+  return { operations: 0, counts: {}, costs: new Map(), lateCosts: new Map() }
+}
+
+export interface WorkerOptions {
+  readonly url: string
+  readonly name: string
+  readonly seed: number
+  readonly ledger: Ledger
+  readonly until: () => boolean
+  /** SQLSTATEs that must never reach a caller. */
+  readonly onError: (error: Error) => void
+}
+
+/** Runs random operations on one connection until it is told to stop; reconnects when its backend was terminated. */
+export async function work({ url, name, seed, ledger, until, onError }: WorkerOptions): Promise<void> {
+  const random = randomSource(seed)
+  const connection = new Connection(url)
+  const calls: Call[] = []
+  let number = 0
+  const pick = (wanted: (call: Call) => boolean) => {
+    const fitting = calls.filter(wanted)
+    return fitting.length === 0 ? undefined : fitting[random(fitting.length)]
+  }
+  const count = (what: string) => {
+    ledger.operations++
+    ledger.counts[what] = (ledger.counts[what] ?? 0) + 1
+  }
+
+  while (!until()) {
+    const dice = random(100)
+    try {
+      if (dice < 42) await admit()
+      else if (dice < 72) await settle(pick((call) => !call.settled && Date.now() < call.endsBy))
+      else if (dice < 80)
+        await settle(pick((call) => call.settled)) // again
+      else if (dice < 86)
+        await settle(pick((call) => !call.settled && Date.now() > call.endsBy)) // late
+      else if (dice < 92) await release(pick((call) => !call.settled))
+      else if (dice < 97) await extend(pick((call) => !call.settled))
+      else await admitAgain(pick((call) => !call.settled))
+    } catch (error) {
+      onError(error as Error)
+    }
+    if (calls.length > 200) calls.splice(0, 100)
+  }
+  await connection.end()
+
+  async function admit(): Promise<void> {
+    const tenant = TENANTS[random(TENANTS.length)]!
+    const requestId = `${name}-${number++}`
+    const worst = { input_tokens: random(400), output_tokens: random(100) }
+    const leaseMs = random(4) === 0 ? 20 + random(200) : 60_000
+    const call = { tenant, requestId, worst, endsBy: Date.now() + leaseMs, settled: false }
+    const answer = await ask(tenant, admitSql(call, leaseMs))
+    count(
+      answer === undefined ? 'lease over' : answer.admitted ? 'admitted' : `denied: ${answer.quota ?? answer.reason}`,
+    )
+    if (answer?.admitted) calls.push(call)
+  }
+
+  async function admitAgain(call: Call | undefined): Promise<void> {
+    if (call === undefined) return
+    const answer = await ask(call.tenant, admitSql(call, 60_000), ['RH056'])
+    count('admit again')
+    if (answer?.admitted && !answer.duplicate) throw new Error('a request id was admitted twice')
+  }
+
+  async function settle(call: Call | undefined): Promise<void> {
+    if (call === undefined) return
+    const { tenant, requestId, worst } = call
+    const late = Date.now() > call.endsBy
+    const used = { input_tokens: random(worst.input_tokens + 1), output_tokens: random(worst.output_tokens + 1) }
+    const answer = await ask(tenant, `select rowhouse.settle('${requestId}', '${JSON.stringify(used)}') as answer`)
+    count(call.settled ? 'settle again' : late ? 'settle late' : 'settle')
+    if (call.settled && !answer!.duplicate) throw new Error('a request was settled twice')
+    const cost = answer!.retried ? toMillionths(answer!.cost) : costOf(used)
+    if (!call.settled) {
+      if (toMillionths(answer!.cost) !== cost) throw new Error(`settled at ${answer!.cost}, not ${cost} millionths`)
+      ledger.costs.set(`${tenant} ${requestId}`, cost)
+      if (late || call.endsBy === 0) ledger.lateCosts.set(`${tenant} ${requestId}`, cost)
+    }
+    call.settled = true
+  }
+
+  async function release(call: Call | undefined): Promise<void> {
+    if (call === undefined) return
+    await ask(call.tenant, `select to_jsonb(rowhouse.release('${call.requestId}')) as answer`)
+    count('release')
+    // Whatever it settles from now on is late.
+    Object.assign(call, { endsBy: 0 })
+  }
+
+  async function extend(call: Call | undefined): Promise<void> {
+    if (call === undefined) return
+    const until = await ask(call.tenant, `select to_jsonb(rowhouse.extend_lease('${call.requestId}', 100)) as answer`, [
+      'RH057',
+    ])
+    count(until === undefined ? 'extend refused' : 'extend')
+  }
+
+  /** Once; and again with the same words when the answer was lost, which must change nothing. */
+  async function ask(tenant: string, sql: string, refusals: readonly string[] = []): Promise<any> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const answer = await connection.ask(tenant, sql)
+        return typeof answer === 'object' && answer !== null ? { ...answer, retried: attempt > 0 } : answer
+      } catch (error) {
+        const { code } = error as { code?: string }
+        if (code !== undefined && refusals.includes(code)) return undefined
+        // A short lease may be over before a lost admission is repeated.
+        if (attempt > 0 && code === 'RH056') return undefined
+        if (!isLostConnection(error)) throw error
+        count('connection lost')
+      }
+    }
+  }
+}
+
+function admitSql({ requestId, worst }: Call, leaseMs: number): string {
+  return `select rowhouse.admit('${requestId}', '${JSON.stringify(worst)}', 'large', ${leaseMs}, null) as answer`
+}
+
+function costOf({ input_tokens, output_tokens }: Units): bigint {
+  return BigInt(input_tokens) * PRICES.input_tokens + BigInt(output_tokens) * PRICES.output_tokens
+}
+
+export function toMillionths(amount: string): bigint {
+  const [whole, decimals = ''] = amount.split('.')
+  return BigInt(whole! + decimals.padEnd(6, '0'))
+}
+
+/** One transaction in one message, as a tenant; connects anew after a failure. */
+class Connection {
+  readonly #url: string
+  #client: pg.Client | undefined
+
+  constructor(url: string) {
+    this.#url = url
+  }
+
+  async ask(tenant: string, sql: string): Promise<any> {
+    this.#client ??= await this.#connect()
+    try {
+      const results = (await this.#client.query(
+        `begin; set local role rowhouse_app; set local app.tenant_id = '${tenant}'; ${sql}; commit`,
+      )) as unknown as pg.QueryResult[]
+      return results[3]!.rows[0].answer
+    } catch (error) {
+      if (isLostConnection(error)) {
+        this.#client.end().catch(() => {})
+        this.#client = undefined
+      } else await this.#client.query('rollback')
+      throw error
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#client?.end()
+  }
+
+  async #connect(): Promise<pg.Client> {
+    const client = new pg.Client({ connectionString: this.#url, application_name: 'random operations' })
+    client.on('error', () => {})
+    await client.connect()
+    return client
+  }
+}
+
+function isLostConnection(error: unknown): boolean {
+  const { code, message } = error as { code?: string; message: string }
+  if (code === undefined) return /connection|terminat|closed|not queryable/i.test(message)
+  return code === '57P01' || code === 'ECONNRESET' || code === 'EPIPE'
+}
