@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import { Sessions } from '../sessions/sessions.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -74,5 +75,19 @@ export class TenantContext<DB = any> {
     options?: { readonly embed: EmbedFunction },
   ): Documents<EmbeddedDocument, EmbeddingSearch> | Documents<TextDocument, EmbeddingSearch | TextSearch> {
     return new Documents(this.#executor, collection, options)
+  }
+
+  /**
+   * The tenant's conversations and their messages.
+   *
+   * @example
+   * ```ts
+   * const session = await acme.sessions.create({ userId: 'u_1' })
+   * await acme.sessions.append(session.id, [{ role: 'user', content: 'Hello' }])
+   * const { messages } = await acme.sessions.window(session.id, { maxTokens: 8000 })
+   * ```
+   */
+  get sessions(): Sessions {
+    return new Sessions(this.#executor)
   }
 }

@@ -30,6 +30,8 @@ declare global {
   const connectionString: string
   const tenantId: string
   const userId: string
+  const sessionId: string
+  const messageId: string
   const requestId: string
   const embedding: number[]
   const embed: library.EmbedFunction
