@@ -18,6 +18,8 @@ export interface CommandContext {
   readonly positionals: readonly string[]
   readonly output: Output
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** Asks the person at the terminal; undefined where there is none. */
+  readonly ask?: ((question: string) => Promise<string>) | undefined
 }
 
 /**
@@ -25,13 +27,14 @@ export interface CommandContext {
  * Results go to standard output, progress and errors to standard error where they would disturb a result.
  */
 export interface Command {
+  /** One or two words, for example `migrate` or `tenant list`. */
   readonly name: string
   /** One line for the list of commands. */
   readonly summary: string
   /** Paragraphs for `rowhouse help <command>`. */
   readonly description: string
   readonly options: Readonly<Record<string, CommandOption>>
-  /** Names of the positional arguments, for example `[command]`. */
+  /** The positional arguments: `<tenant>` must be given, `[table]` may be. */
   readonly positionals?: readonly string[]
   readonly examples: readonly string[]
   /** Returns the exit code: 0 for success, 1 for failure. Errors it throws are printed as one sentence and the mend. */

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { createAsk } from './ask.ts'
 import { createOutput } from './output.ts'
 import { runCommandLine } from './run.ts'
 
@@ -9,4 +10,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 const output = createOutput(process.stdout, process.stderr, process.env)
-process.exitCode = await runCommandLine(process.argv.slice(2), output, process.env)
+process.exitCode = await runCommandLine(process.argv.slice(2), {
+  output,
+  environment: process.env,
+  ask: createAsk(process.stdin, process.stderr),
+})

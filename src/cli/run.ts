@@ -1,20 +1,28 @@
 import { parseArgs } from 'node:util'
 import { RowhouseError } from '../errors.ts'
 import { packageVersion } from '../migrate/package-version.ts'
-import { type Command, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, type OptionValues, UsageError } from './command.ts'
+import {
+  type Command,
+  type CommandContext,
+  EXIT_FAILURE,
+  EXIT_OK,
+  EXIT_USAGE,
+  type OptionValues,
+  UsageError,
+} from './command.ts'
 import { COMMANDS } from './commands/index.ts'
 import { COMMON_OPTIONS, commandHelp, overview } from './help.ts'
 import { nearest } from './nearest.ts'
 import type { Output } from './output.ts'
 
+/** What a command line runs in. */
+export type Surroundings = Pick<CommandContext, 'output' | 'environment' | 'ask'>
+
 /** Runs one command line and returns the exit code. Never throws. */
-export async function runCommandLine(
-  arguments_: readonly string[],
-  output: Output,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
+export async function runCommandLine(arguments_: readonly string[], surroundings: Surroundings): Promise<number> {
+  const { output } = surroundings
   try {
-    return await dispatch(arguments_, output, environment)
+    return await dispatch(arguments_, surroundings)
   } catch (error) {
     const debug = arguments_.includes('--debug')
     printError(error, output, debug)
@@ -22,12 +30,9 @@ export async function runCommandLine(
   }
 }
 
-async function dispatch(
-  arguments_: readonly string[],
-  output: Output,
-  environment: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
-  const [name, ...rest] = arguments_
+async function dispatch(arguments_: readonly string[], surroundings: Surroundings): Promise<number> {
+  const { output } = surroundings
+  const [name] = arguments_
   switch (name) {
     case undefined:
       output.note(overview(COMMANDS))
@@ -41,30 +46,54 @@ async function dispatch(
       output.line(packageVersion())
       return EXIT_OK
     case 'help': {
-      const topic = rest.find((argument) => !argument.startsWith('-'))
-      output.line(topic === undefined ? overview(COMMANDS) : commandHelp(findCommand(topic)))
+      const topic = arguments_.slice(1).filter((argument) => !argument.startsWith('-'))
+      output.line(topic.length === 0 ? overview(COMMANDS) : commandHelp(findCommand(topic).command))
       return EXIT_OK
     }
   }
   if (name.startsWith('-')) throw unknownOption(name, ['help', 'version'], 'rowhouse --help')
-  const command = findCommand(name)
+  const { command, rest } = findCommand(arguments_)
   const { values, positionals } = parse(command, rest)
   if (values.help === true) {
     output.line(commandHelp(command))
     return EXIT_OK
   }
-  return command.run({ options: values, positionals, output, environment })
+  checkPositionals(command, positionals)
+  return command.run({ ...surroundings, options: values, positionals })
 }
 
-function findCommand(name: string): Command {
-  const command = COMMANDS.find((candidate) => candidate.name === name)
-  if (command !== undefined) return command
-  const names = [...COMMANDS.map((candidate) => candidate.name), 'help']
+/** The command that the first word names, or the first two, and what comes after it. */
+function findCommand(arguments_: readonly string[]): { command: Command; rest: readonly string[] } {
+  for (const words of [2, 1]) {
+    const name = arguments_.slice(0, words).join(' ')
+    const command = COMMANDS.find((candidate) => candidate.name === name)
+    if (command !== undefined) return { command, rest: arguments_.slice(words) }
+  }
+  const [group = '', action] = arguments_
+  const actions = COMMANDS.filter((candidate) => candidate.name.startsWith(`${group} `))
+  const named = action !== undefined && !action.startsWith('-')
+  if (actions.length > 0 && !named) {
+    throw new UsageError(`${group} what?`, `Commands: ${actions.map((candidate) => candidate.name).join(', ')}.`)
+  }
+  const name = actions.length > 0 ? `${group} ${action}` : group
+  const names = actions.length > 0 ? actions.map((candidate) => candidate.name) : [...firstWords(), 'help']
   const meant = nearest(name, names)
   throw new UsageError(
     `There is no command "${name}".`,
     meant === undefined ? `Commands: ${names.join(', ')}.` : `Did you mean: rowhouse ${meant}`,
   )
+}
+
+function firstWords(): string[] {
+  return [...new Set(COMMANDS.map(({ name }) => name.split(' ')[0]!))]
+}
+
+function checkPositionals({ name, positionals: expected = [] }: Command, positionals: readonly string[]): void {
+  const help = `See: rowhouse help ${name}`
+  const missing = expected[positionals.length]
+  if (missing?.startsWith('<')) throw new UsageError(`${name} needs ${missing}.`, help)
+  const extra = positionals[expected.length]
+  if (extra !== undefined) throw new UsageError(`${name} takes no argument "${extra}".`, help)
 }
 
 function parse(command: Command, rest: readonly string[]): { values: OptionValues; positionals: string[] } {
@@ -77,9 +106,6 @@ function parse(command: Command, rest: readonly string[]): { values: OptionValue
     tokens: true,
   })
   for (const token of tokens) {
-    if (token.kind === 'positional' && (command.positionals ?? []).length === 0) {
-      throw new UsageError(`${command.name} takes no argument "${token.value}".`, `See: ${help}`)
-    }
     if (token.kind !== 'option') continue
     const option = options[token.name]
     if (option === undefined) throw unknownOption(token.rawName, Object.keys(options), help)

@@ -1,5 +1,6 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
 import type { Style } from '../cli/output.ts'
+import { formatTable } from '../cli/table.ts'
 
 export interface PresentationOptions {
   readonly output: (line: string) => void
@@ -58,20 +59,10 @@ export class Presentation {
 
   /** A table; columns of numbers are aligned to the right. */
   table(headers: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
-    const cells = rows.map((row) => row.map(formatCell))
-    const widths = headers.map((header, column) =>
-      Math.max(header.length, ...cells.map((row) => row[column]?.length ?? 0)),
-    )
-    const isNumeric = headers.map(
-      (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'),
-    )
-    const format = (row: readonly string[]) =>
-      row
-        .map((cell, column) => (isNumeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
-        .join('  ')
-        .trimEnd()
-    this.#output(`   ${this.#style('dim', format(headers))}`)
-    for (const row of cells) this.#output(`   ${format(row)}`)
+    const cut = rows.map((row) => row.map((cell) => (typeof cell === 'string' ? cutCell(cell) : cell)))
+    const [header = '', ...lines] = formatTable(headers, cut)
+    this.#output(`   ${this.#style('dim', header)}`)
+    for (const line of lines) this.#output(`   ${line}`)
   }
 
   /** Checks a claim of the demo: what is expected against what was seen. */
@@ -121,8 +112,7 @@ export class Presentation {
   }
 }
 
-function formatCell(cell: string | number): string {
-  if (typeof cell === 'number') return Number.isInteger(cell) ? cell.toLocaleString('en-US') : cell.toFixed(3)
+function cutCell(cell: string): string {
   return cell.length > CELL_WIDTH ? `${cell.slice(0, CELL_WIDTH - 3).trimEnd()}...` : cell
 }
 

@@ -8,8 +8,9 @@ describe('help', () => {
   test.each([[['--help']], [['-h']], [['help']]])('rowhouse %s lists the commands', async (arguments_) => {
     const { exitCode, stdout, stderr } = await runCli(arguments_)
     expect(exitCode).toBe(0)
-    expect(stdout).toMatch(/^ {2}migrate {2}\S/m)
-    expect(stdout).toMatch(/^ {2}demo {5}\S/m)
+    for (const name of ['migrate', 'protect', 'tenant list', 'tenant erase', 'demo']) {
+      expect(stdout).toMatch(new RegExp(`^ {2}${name} {2,}\\S`, 'm'))
+    }
     expect(stderr).toBe('')
   })
 
@@ -38,7 +39,7 @@ describe('help', () => {
 test.each<[string[], string, string]>([
   [['migrat'], 'There is no command "migrat".', 'Did you mean: rowhouse migrate'],
   [['mgirate'], 'There is no command "mgirate".', 'Did you mean: rowhouse migrate'],
-  [['nonsense'], 'There is no command "nonsense".', 'Commands: migrate, demo'],
+  [['nonsense'], 'There is no command "nonsense".', 'Commands: migrate, protect, tenant, demo, help.'],
   [['help', 'dmeo'], 'There is no command "dmeo".', 'Did you mean: rowhouse demo'],
   [['migrate', '--dryrun'], 'There is no option --dryrun.', 'Did you mean --dry-run?'],
   [['migrate', '--database_url', 'x'], 'There is no option --database_url.', 'Did you mean --database-url?'],
@@ -48,6 +49,15 @@ test.each<[string[], string, string]>([
   [['migrate', '--database-url', '--json'], '--database-url needs a value <URL>.', 'rowhouse help migrate'],
   [['migrate', '--database-url='], '--database-url needs a value <URL>.', 'rowhouse help migrate'],
   [['migrate', '--json=yes'], '--json takes no value.', 'rowhouse help migrate'],
+  [['tenant'], 'tenant what?', 'Commands: tenant list, tenant create'],
+  [['tenant', '--json'], 'tenant what?', 'Commands: tenant list'],
+  [['tenant', 'lst'], 'There is no command "tenant lst".', 'Did you mean: rowhouse tenant list'],
+  [['help', 'tenant', 'erse'], 'There is no command "tenant erse".', 'Did you mean: rowhouse tenant erase'],
+  [['tennant', 'list'], 'There is no command "tennant".', 'Did you mean: rowhouse tenant'],
+  [['tenant', 'erase'], 'tenant erase needs <tenant>.', 'rowhouse help tenant erase'],
+  [['tenant', 'tier', 'acme'], 'tenant tier needs <tier>.', 'rowhouse help tenant tier'],
+  [['tenant', 'erase', 'acme', 'globex'], 'tenant erase takes no argument "globex".', 'rowhouse help tenant erase'],
+  [['protect', 'one', 'two'], 'protect takes no argument "two".', 'rowhouse help protect'],
   [['migrate', 'now'], 'migrate takes no argument "now".', 'rowhouse help migrate'],
   [['migrate'], 'No database was named.', 'Set DATABASE_URL'],
   [['migrate', '--status', '--dry-run'], '--status and --dry-run exclude each other.', 'Give one'],

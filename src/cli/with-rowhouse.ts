@@ -1,0 +1,13 @@
+import { createRowhouse, type Rowhouse } from '../rowhouse.ts'
+import type { CommandContext } from './command.ts'
+import { requireDatabaseUrl } from './database-url.ts'
+
+/** Runs `fn` on the database that the command line names; the connection ends with it. */
+export async function withRowhouse<T>(context: CommandContext, fn: (rowhouse: Rowhouse) => Promise<T>): Promise<T> {
+  const rowhouse = createRowhouse({ connectionString: requireDatabaseUrl(context), poolOptions: { max: 2 } })
+  try {
+    return await fn(rowhouse)
+  } finally {
+    await rowhouse.close()
+  }
+}
