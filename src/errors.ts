@@ -122,6 +122,22 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'Give maxTokens, or set context.maxTokens in the settings of the tenant.',
   },
+  invalid_state: {
+    sqlstate: 'RH070',
+    httpStatus: 400,
+    hint: 'Keys and names are 1 to 512 characters, values JSON of up to 1,048,576 bytes; only numbers are incremented.',
+  },
+  lock_lost: {
+    sqlstate: 'RH071',
+    httpStatus: 409,
+    retryable: true,
+    hint: 'The lease ended before the work did: write nothing more, acquire the lock again, or ask for a longer lease.',
+  },
+  lock_held: {
+    httpStatus: 409,
+    retryable: true,
+    hint: 'Somebody else holds the lock; try again later, or wait longer with waitMs.',
+  },
   invalid_cursor: {
     httpStatus: 400,
     hint: 'Give nextCursor of the page before to the same list with the same filters, or leave it out to begin anew.',

@@ -2,7 +2,9 @@ import type { Kysely } from 'kysely'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import { Locks } from '../locks/locks.ts'
 import { Sessions } from '../sessions/sessions.ts'
+import { State } from '../state/state.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -89,5 +91,29 @@ export class TenantContext<DB = any> {
    */
   get sessions(): Sessions {
     return new Sessions(this.#executor)
+  }
+
+  /**
+   * The tenant's values under keys: caches, counters, flags.
+   *
+   * @example
+   * ```ts
+   * await acme.state.set('onboarding', { step: 3 }, { ttlMs: 86_400_000 })
+   * ```
+   */
+  get state(): State {
+    return new State(this.#executor)
+  }
+
+  /**
+   * Locks by which processes that work for the tenant exclude each other.
+   *
+   * @example
+   * ```ts
+   * await acme.locks.withLock('reindex', async () => work(db))
+   * ```
+   */
+  get locks(): Locks {
+    return new Locks(this.#executor)
   }
 }
