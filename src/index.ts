@@ -36,8 +36,15 @@ export type * from './protect/protection-report.ts'
 export type { TableName } from './protect/table-name.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
 export type * from './sessions/message-types.ts'
+export type { PostgresSessionStore } from './sessions/postgres-session-store.ts'
+export type { SessionStore, StoredSession } from './sessions/session-store.ts'
 export type * from './sessions/session-types.ts'
 export type { Sessions } from './sessions/sessions.ts'
+export {
+  TenantScopedSessionStore,
+  type TenantScopedSessionStoreOptions,
+  type UnscopedSessionStore,
+} from './sessions/tenant-scoped-session-store.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'

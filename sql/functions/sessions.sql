@@ -101,6 +101,60 @@ $$;
 
 comment on function rowhouse.get_session(uuid) is 'The session, or no row when the tenant has none of this id.';
 
+create or replace function rowhouse.find_session(p_id text) returns setof rowhouse.sessions
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_cutoff timestamptz := rowhouse.session_cutoff();
+begin
+  if p_id ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    return query select * from rowhouse.get_session(p_id::uuid);
+    if found then
+      return;
+    end if;
+  end if;
+  return query
+    select s.* from rowhouse.sessions s
+      where s.tenant_id = v_tenant and s.external_id = p_id
+        and s.updated_at > v_cutoff and (s.expires_at is null or s.expires_at > statement_timestamp());
+end
+$$;
+
+comment on function rowhouse.find_session(text) is
+  'The session of this id, else of this external id, or no row when the tenant has neither.';
+
+create or replace function rowhouse.open_session(p_external_id text) returns setof rowhouse.sessions
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_cutoff timestamptz := rowhouse.session_cutoff();
+begin
+  return query select * from rowhouse.find_session(p_external_id);
+  if found then
+    return;
+  end if;
+  if p_external_id is null or length(p_external_id) not between 1 and 512 then
+    raise exception using errcode = 'RH061', message = 'a session cannot have an external id that is not 1 to 512 characters long';
+  end if;
+  -- One that is over makes room for the new one, with its messages.
+  delete from rowhouse.sessions s
+    where s.tenant_id = v_tenant and s.external_id = p_external_id
+      and (s.updated_at <= v_cutoff or s.expires_at <= statement_timestamp());
+  insert into rowhouse.sessions (tenant_id, external_id, user_id)
+    values (v_tenant, p_external_id, nullif(current_setting('app.user_id', true), ''))
+    on conflict (tenant_id, external_id) do nothing;
+  -- Whoever made it.
+  return query select s.* from rowhouse.sessions s where s.tenant_id = v_tenant and s.external_id = p_external_id;
+end
+$$;
+
+comment on function rowhouse.open_session(text) is
+  'The session of this id or external id, which is created when there is none. Of several callers at once one creates it. Raises RH061.';
+
 create or replace function rowhouse.lock_session(p_session uuid) returns rowhouse.sessions
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -243,13 +297,15 @@ comment on function rowhouse.sweep_sessions(integer) is
 
 revoke execute on function
   rowhouse.raise_no_session(), rowhouse.session_cutoff(), rowhouse.check_session(text, text, jsonb, text[], timestamptz),
-  rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid), rowhouse.lock_session(uuid),
+  rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid),
+  rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
   rowhouse.update_session(uuid, jsonb), rowhouse.delete_session(uuid),
   rowhouse.list_sessions(integer, text, text, timestamptz, uuid), rowhouse.sweep_sessions(integer)
   from public;
 grant execute on function
   rowhouse.raise_no_session(), rowhouse.session_cutoff(), rowhouse.check_session(text, text, jsonb, text[], timestamptz),
-  rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid), rowhouse.lock_session(uuid),
+  rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid),
+  rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
   rowhouse.update_session(uuid, jsonb), rowhouse.delete_session(uuid),
   rowhouse.list_sessions(integer, text, text, timestamptz, uuid), rowhouse.sweep_sessions(integer)
   to rowhouse_app;

@@ -4,6 +4,7 @@
 create table rowhouse.sessions (
   tenant_id text not null,
   session_id uuid not null default gen_random_uuid(),
+  external_id text constraint sessions_external_id_length check (length(external_id) between 1 and 512),
   user_id text constraint sessions_user_id_length check (length(user_id) between 1 and 200),
   agent_id text constraint sessions_agent_id_length check (length(agent_id) between 1 and 200),
   metadata jsonb not null default '{}'
@@ -18,6 +19,7 @@ create table rowhouse.sessions (
   primary key (tenant_id, session_id)
 );
 
+create unique index sessions_by_external_id on rowhouse.sessions (tenant_id, external_id);
 create index sessions_by_use on rowhouse.sessions (tenant_id, updated_at, session_id);
 create index sessions_by_user on rowhouse.sessions (tenant_id, user_id, updated_at, session_id);
 create index sessions_by_expiry on rowhouse.sessions (tenant_id, expires_at) where expires_at is not null;
@@ -25,6 +27,8 @@ create index sessions_by_expiry on rowhouse.sessions (tenant_id, expires_at) whe
 comment on table rowhouse.sessions is 'Sessions: conversations of a tenant. Over when they expire or their retention ends.';
 comment on column rowhouse.sessions.tenant_id is 'The tenant that owns the session.';
 comment on column rowhouse.sessions.session_id is 'Random, so that nobody can guess it.';
+comment on column rowhouse.sessions.external_id is
+  'What the application or an agent framework calls it, where it has names of its own; unique within the tenant.';
 comment on column rowhouse.sessions.user_id is 'The user it belongs to, as the application names him.';
 comment on column rowhouse.sessions.agent_id is 'The agent that answers in it, as the application names it.';
 comment on column rowhouse.sessions.metadata is 'A JSON object of the application.';
@@ -36,6 +40,7 @@ comment on column rowhouse.sessions.expires_at is 'When it is over; null leaves 
 comment on column rowhouse.sessions.created_at is 'When it was created.';
 comment on column rowhouse.sessions.updated_at is
   'When it was last used: created, changed, touched or written to. Grows by a millisecond at least with each append.';
+comment on index rowhouse.sessions_by_external_id is 'Finds a session by the name that others gave it.';
 comment on index rowhouse.sessions_by_use is 'Lists the sessions of a tenant, and finds those whose retention ended.';
 comment on index rowhouse.sessions_by_user is 'Lists the sessions of one user.';
 comment on index rowhouse.sessions_by_expiry is 'Finds sessions that expired.';

@@ -64,6 +64,12 @@ export const limit = (standard: number) =>
   z.int('is not a whole number').min(1, 'is less than 1').max(1000, 'is more than 1000').default(standard)
 export const cursor = z.string('is not a string').max(1000, 'is longer than a cursor is').optional()
 
+const externalId = storableText(512)
+
+export function parseExternalId(id: string): string {
+  return parse(externalId, id, 'invalid_session', 'The id of the session')
+}
+
 const listOptions = z.strictObject({ userId: name.optional(), agentId: name.optional(), limit: limit(50), cursor })
 
 export function parseSessionList(options: SessionListOptions) {

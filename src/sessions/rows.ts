@@ -10,6 +10,7 @@ type Timestamp = Date | string
 export interface SessionRow {
   readonly tenant_id: string
   readonly session_id: string
+  readonly external_id: string | null
   readonly user_id: string | null
   readonly agent_id: string | null
   readonly metadata: Metadata
@@ -27,6 +28,7 @@ export function toSession(executor: TenantExecutor, row: SessionRow): Session {
   return {
     tenantId: row.tenant_id,
     id: row.session_id,
+    externalId: row.external_id,
     userId: row.user_id,
     agentId: row.agent_id,
     metadata: row.metadata,

@@ -29,6 +29,8 @@ export interface Session {
   readonly tenantId: string
   /** A random UUID. */
   readonly id: string
+  /** What others call it, where it was opened under a name of theirs. */
+  readonly externalId: string | null
   readonly userId: string | null
   readonly agentId: string | null
   readonly metadata: Metadata

@@ -12,7 +12,8 @@ import type {
   WindowOptions,
 } from './message-types.ts'
 import { parseAppend, parseMessageList, parseMessageSearch, parseMessages, parseWindow } from './parse-message.ts'
-import { parseChanges, parseId, parseSession, parseSessionList, parseTouch } from './parse-session.ts'
+import { parseChanges, parseExternalId, parseId, parseSession, parseSessionList, parseTouch } from './parse-session.ts'
+import { PostgresSessionStore } from './postgres-session-store.ts'
 import { type MessageRow, type SessionRow, toMessage, toSession } from './rows.ts'
 import type { Session, SessionChanges, SessionListOptions, SessionOptions, SessionPage } from './session-types.ts'
 
@@ -63,6 +64,32 @@ export class Sessions {
   async get(sessionId: string): Promise<Session | undefined> {
     const [session] = await this.#sessions(sql`rowhouse.get_session(${parseSessionId(sessionId)}::uuid)`)
     return session
+  }
+
+  /**
+   * Reads a session by its id, or by the name that others gave it; undefined when the tenant has neither.
+   *
+   * SQL: `select * from rowhouse.find_session($1)`
+   */
+  async find(id: string): Promise<Session | undefined> {
+    const [session] = await this.#sessions(sql`rowhouse.find_session(${parseExternalId(id)})`)
+    return session
+  }
+
+  /**
+   * The session of this id or name, which is created when there is none: for conversations that something else named,
+   * such as the thread of an agent framework or of a chat program.
+   *
+   * SQL: `select * from rowhouse.open_session($1)`
+   *
+   * @example
+   * ```ts
+   * const session = await acme.sessions.open('slack:C024BE91L:1718040000.000100')
+   * ```
+   */
+  async open(externalId: string): Promise<Session> {
+    const [session] = await this.#sessions(sql`rowhouse.open_session(${parseExternalId(externalId)})`)
+    return session!
   }
 
   /**
@@ -254,6 +281,20 @@ export class Sessions {
       total += rows[0]!.deleted
       if (rows[0]!.deleted < batchSize) return total
     }
+  }
+
+  /**
+   * The sessions as a store of one object each, for code that was written against `get`, `set`, `create`, `delete` and
+   * `list`; the object is the metadata of the session.
+   *
+   * @example
+   * ```ts
+   * const store = acme.sessions.asStore<{ history: string[] }>()
+   * await store.set('conversation-7', { history: ['Hello'] })
+   * ```
+   */
+  asStore<T extends object>(): PostgresSessionStore<T> {
+    return new PostgresSessionStore<T>(this)
   }
 
   async #sessions(source: RawBuilder<unknown>): Promise<Session[]> {

@@ -128,7 +128,12 @@ describe('a session of another tenant is no different from one that never existe
 test('the functions say the tenant in every statement, so they need no policy', async () => {
   await protection('disable')()
   try {
-    for (const call of [`get_session('${foreign.id}')`, 'list_sessions()', "list_sessions(50, 'shared')"]) {
+    for (const call of [
+      `get_session('${foreign.id}')`,
+      `find_session('${foreign.id}')`,
+      'list_sessions()',
+      "list_sessions(50, 'shared')",
+    ]) {
       expect(await foreignRows(`select * from rowhouse.${call}`), call).toEqual([])
     }
     for (const call of [
@@ -154,6 +159,8 @@ test('without a tenant the functions refuse', async () => {
   for (const call of [
     'create_session()',
     `get_session('${own}')`,
+    "find_session('x')",
+    "open_session('x')",
     'list_sessions()',
     `update_session('${own}', '{}')`,
     `delete_session('${own}')`,
