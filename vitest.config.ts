@@ -9,6 +9,8 @@ export default defineConfig({
     alias: [
       { find: /^rowhouse$/, replacement: source('index.ts') },
       { find: /^rowhouse\/embedded$/, replacement: source('embedded/index.ts') },
+      { find: /^rowhouse\/keyv$/, replacement: source('keyv/index.ts') },
+      { find: /^rowhouse\/unstorage$/, replacement: source('unstorage/index.ts') },
       { find: /^rowhouse\/testing$/, replacement: source('testing/index.ts') },
     ],
   },

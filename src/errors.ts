@@ -188,6 +188,51 @@ const ERROR_KINDS = {
     httpStatus: 403,
     hint: 'Allow it with rowhouse.quotas.setAccount(tenantId, { models }) or setTierModels(tier, models).',
   },
+  session_not_found: {
+    sqlstate: 'RH060',
+    httpStatus: 404,
+    hint: 'Create a session with sessions.create(); it may also have expired or been deleted.',
+  },
+  invalid_session: {
+    sqlstate: 'RH061',
+    httpStatus: 400,
+    hint: 'See the comment of rowhouse.create_session for what a session consists of.',
+  },
+  invalid_message: {
+    sqlstate: 'RH062',
+    httpStatus: 400,
+    hint: 'A message has a role (system, user, assistant or tool) and content: text, or parts with a type.',
+  },
+  session_changed: {
+    sqlstate: 'RH063',
+    httpStatus: 409,
+    hint: 'Read the messages that were appended meanwhile, then decide again.',
+  },
+  no_context_limit: {
+    sqlstate: 'RH064',
+    httpStatus: 400,
+    hint: 'Give maxTokens, or set context.maxTokens in the settings of the tenant.',
+  },
+  invalid_state: {
+    sqlstate: 'RH070',
+    httpStatus: 400,
+    hint: 'Keys and names are 1 to 512 characters, values JSON of up to 1,048,576 bytes; only numbers are incremented.',
+  },
+  lock_lost: {
+    sqlstate: 'RH071',
+    httpStatus: 409,
+    retryable: true,
+    hint: 'The lease ended before the work did: write nothing more, acquire the lock again, or ask for a longer lease.',
+  },
+  lock_held: {
+    httpStatus: 409,
+    retryable: true,
+    hint: 'Somebody else holds the lock; try again later, or wait longer with waitMs.',
+  },
+  invalid_cursor: {
+    httpStatus: 400,
+    hint: 'Give nextCursor of the page before to the same list with the same filters, or leave it out to begin anew.',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',

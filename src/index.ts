@@ -38,6 +38,8 @@ export type * from './documents/document-types.ts'
 export type { Documents } from './documents/documents.ts'
 export type { EmbedFunction } from './documents/embed.ts'
 export * from './errors.ts'
+export type { Lock } from './locks/lock.ts'
+export type { AcquireOptions, Locks, WithLockOptions } from './locks/locks.ts'
 export type { MigrateOptions } from './migrate/migrate.ts'
 export type * from './migrate/report.ts'
 export { estimateTokens, type TokenCounter } from './prompt/count-tokens.ts'
@@ -61,6 +63,17 @@ export type { EffectiveRateLimit, RateLimiter } from './rate-limits/rate-limiter
 export type { RateLimits } from './rate-limits/rate-limits.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
 export type { SealInfo, Seals } from './seals/seals.ts'
+export type * from './sessions/message-types.ts'
+export type { PostgresSessionStore } from './sessions/postgres-session-store.ts'
+export type { SessionStore, StoredSession } from './sessions/session-store.ts'
+export type * from './sessions/session-types.ts'
+export type { Sessions } from './sessions/sessions.ts'
+export {
+  TenantScopedSessionStore,
+  type TenantScopedSessionStoreOptions,
+  type UnscopedSessionStore,
+} from './sessions/tenant-scoped-session-store.ts'
+export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'

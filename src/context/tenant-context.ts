@@ -3,9 +3,12 @@ import { Budget } from '../budgets/budget.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import { Locks } from '../locks/locks.ts'
 import { Prompt } from '../prompt/prompt.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
+import { Sessions } from '../sessions/sessions.ts'
+import { State } from '../state/state.ts'
 import type { ContextRuntime } from './context-runtime.ts'
 import { joinAmbientTenant } from './current-tenant.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
@@ -101,5 +104,43 @@ export class TenantContext<DB = any> {
     options?: { readonly embed: EmbedFunction },
   ): Documents<EmbeddedDocument, EmbeddingSearch> | Documents<TextDocument, EmbeddingSearch | TextSearch> {
     return new Documents(this.#executor, collection, options)
+  }
+
+  /**
+   * The tenant's conversations and their messages.
+   *
+   * @example
+   * ```ts
+   * const session = await acme.sessions.create({ userId: 'u_1' })
+   * await acme.sessions.append(session.id, [{ role: 'user', content: 'Hello' }])
+   * const { messages } = await acme.sessions.window(session.id, { maxTokens: 8000 })
+   * ```
+   */
+  get sessions(): Sessions {
+    return new Sessions(this.#executor)
+  }
+
+  /**
+   * The tenant's values under keys: caches, counters, flags.
+   *
+   * @example
+   * ```ts
+   * await acme.state.set('onboarding', { step: 3 }, { ttlMs: 86_400_000 })
+   * ```
+   */
+  get state(): State {
+    return new State(this.#executor)
+  }
+
+  /**
+   * Locks by which processes that work for the tenant exclude each other.
+   *
+   * @example
+   * ```ts
+   * await acme.locks.withLock('reindex', async () => work(db))
+   * ```
+   */
+  get locks(): Locks {
+    return new Locks(this.#executor)
   }
 }

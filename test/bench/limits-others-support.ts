@@ -21,7 +21,7 @@ interface OtherLimiters {
   readonly stop: () => Promise<void>
 }
 
-/** The parts of the packages in test/compat that are used here. */
+/** The parts of the packages in test/bench/others that are used here. */
 interface FlexibleLimiter {
   consume(key: string): Promise<unknown>
 }
@@ -91,7 +91,7 @@ export async function otherLimiters({ postgres, limit, windowMs }: OtherLimiters
 }
 
 function loadPackages() {
-  const require = createRequire(join(import.meta.dirname, '../compat/package.json'))
+  const require = createRequire(join(import.meta.dirname, 'others/package.json'))
   try {
     const flexible: Record<'RateLimiterPostgres' | 'RateLimiterRedis', FlexibleClass> = require('rate-limiter-flexible')
     const { Redis }: { Redis: new (options: object) => Redis } = require('ioredis')

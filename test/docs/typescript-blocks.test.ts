@@ -32,6 +32,8 @@ declare global {
   const sealKey: string
   const tenantId: string
   const userId: string
+  const sessionId: string
+  const messageId: string
   const requestId: string
   const embedding: number[]
   const embed: library.EmbedFunction
@@ -54,6 +56,9 @@ declare global {
   function work(db: import('kysely').Kysely<AppTables>): Promise<void>
 }
 `
+
+/** Packages that snippets show the use of and that are not installed here; test/compat has the real ones. */
+const PACKAGES = ['keyv', 'unstorage'].map((name) => `declare module '${name}'\n`).join('')
 
 /** Names that the library, and the file that a doc comment stands in, export: a snippet may use them without importing. */
 async function exportedNames(block: CodeBlock): Promise<Map<string, string>> {
@@ -89,6 +94,7 @@ beforeAll(async () => {
   await rm(FOLDER, { recursive: true, force: true })
   await mkdir(FOLDER, { recursive: true })
   await writeFile(`${FOLDER}/surroundings.d.ts`, SURROUNDINGS)
+  await writeFile(`${FOLDER}/packages.d.ts`, PACKAGES)
   for (const [index, block] of blocks.entries()) await writeFile(`${FOLDER}/block-${index}.ts`, await toModule(block))
   const configuration = {
     extends: `${ROOT}/tsconfig.json`,
@@ -100,6 +106,8 @@ beforeAll(async () => {
       paths: {
         rowhouse: [`${ROOT}/src/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
+        'rowhouse/keyv': [`${ROOT}/src/keyv/index.ts`],
+        'rowhouse/unstorage': [`${ROOT}/src/unstorage/index.ts`],
         'rowhouse/testing': [`${ROOT}/src/testing/index.ts`],
       },
     },

@@ -1,0 +1,122 @@
+// What breaks in the middle of an append leaves all of it or nothing, and the next call works.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
+import { describe, expect, test } from 'vitest'
+import { createRowhouse } from '../../src/index.ts'
+import { expectError } from '../documents/fixture.ts'
+import { poll } from '../setup/connection.ts'
+import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
+import { startProxy } from '../setup/proxy.ts'
+import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
+import { ACME, say, texts, useSessions } from './fixture.ts'
+
+const database = useDatabase()
+const fixture = useSessions(database)
+
+describe('the backend is terminated', needs('parallelBackends', 'superuser'), () => {
+  test('while an append waits: nothing is written, and repeating it writes it once', async () => {
+    const { sessions } = fixture.acme
+    const { id } = await sessions.create()
+    await sessions.append(id, [say('before')])
+    const { holder } = await openSessions(database, { holder: 'app' })
+    const superuser = await database.connect('superuser')
+    await holder.run(`begin; set local role rowhouse_app; set local app.tenant_id = '${ACME}'`)
+    await holder.run(`select rowhouse.lock_session('${id}')`)
+    const failure = sessions.append(id, [say('a'), say('b')], { expectedLength: 1 }).then(
+      () => undefined,
+      (error: Error) => error,
+    )
+    const pid = await poll(
+      async () => {
+        const { rows } = await superuser.query(
+          "select pid from pg_stat_activity where datname = current_database() and query like '%append_messages%' and wait_event_type = 'Lock'",
+        )
+        return rows[0]?.pid as number | undefined
+      },
+      { message: () => 'the append does not wait' },
+    )
+    await waitUntilBlocked(pid)
+    await superuser.query('select pg_terminate_backend($1)', [pid])
+    expect(await failure).toBeInstanceOf(Error)
+    await holder.run('rollback')
+    expect(texts((await sessions.messages(id)).messages)).toEqual(['before'])
+    await sessions.append(id, [say('a'), say('b')], { expectedLength: 1 })
+    expect(texts((await sessions.messages(id)).messages)).toEqual(['before', 'a', 'b'])
+  })
+
+  test('inside withTenant, after an append: nothing is written', async () => {
+    const { sessions } = fixture.acme
+    const { id } = await sessions.create()
+    const superuser = await database.connect('superuser')
+    const failure = fixture.rowhouse.withTenant(ACME, async (db, tenant) => {
+      await tenant.sessions.append(id, [say('lost')])
+      const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(db)
+      await superuser.query('select pg_terminate_backend($1)', [rows[0]!.pid])
+      await tenant.sessions.append(id, [say('lost too')])
+    })
+    await expect(failure).rejects.toThrow()
+    expect((await sessions.messages(id)).messages).toEqual([])
+    expect(await sessions.get(id)).toMatchObject({ messageCount: 0 })
+  })
+})
+
+test('a connection cut at any moment leaves whole appends, and an expected length makes repeating safe', {
+  ...needs('parallelBackends'),
+  timeout: 60_000,
+}, async () => {
+  const { sessions: straight } = fixture.acme
+  const { id } = await straight.create()
+  const proxy = await startProxy(database.url('app'))
+  const rowhouse = createRowhouse({ connectionString: proxy.url, poolOptions: { max: 2 } })
+  try {
+    const { sessions } = rowhouse.tenant(ACME)
+    const appendOnce = async (round: number) => {
+      // As an application does: on an unknown outcome ask again with the same expectation.
+      for (;;) {
+        try {
+          await sessions.append(id, [say(`${round}a`), say(`${round}b`)], { expectedLength: 2 * round })
+          return
+        } catch (error) {
+          if ((error as { code?: string }).code === 'session_changed') return
+        }
+      }
+    }
+    for (let round = 0; round < 15; round++) {
+      const appending = appendOnce(round)
+      await sleep(round % 5)
+      proxy.cut()
+      await appending
+    }
+  } finally {
+    await rowhouse.close()
+    await proxy.close()
+  }
+  const expected = Array.from({ length: 15 }, (_, round) => [`${round}a`, `${round}b`]).flat()
+  expect(texts((await straight.messages(id)).messages)).toEqual(expected)
+})
+
+test('no connection left in the pool: a clear error, and nothing written', needs('parallelBackends'), async () => {
+  const rowhouse = createRowhouse({ pool: database.pool('app', { max: 1, connectionTimeoutMillis: 200 }) })
+  const { sessions } = rowhouse.tenant(ACME)
+  const { id } = await sessions.create()
+  let release = () => {}
+  const held = rowhouse.withTenant(ACME, async (_db, tenant) => {
+    await tenant.sessions.get(id)
+    await new Promise<void>((resolve) => {
+      release = resolve
+    })
+  })
+  await sleep(50)
+  const error = await expectError(
+    sessions.append(id, [say('late')]),
+    'connection_failed',
+    'connections of the pool are in use',
+  )
+  expect(error.retryable).toBe(true)
+  release()
+  await held
+  expect((await sessions.messages(id)).messages).toEqual([])
+  await sessions.append(id, [say('now')])
+  expect(texts((await sessions.messages(id)).messages)).toEqual(['now'])
+})
