@@ -97,6 +97,21 @@ const ERROR_KINDS = {
     retryable: true,
     hint: 'Running transactions of the tenant did not finish in time; try again.',
   },
+  invalid_audit_entry: {
+    sqlstate: 'RH060',
+    httpStatus: 400,
+    hint: 'An entry has an action, and the fields of AuditEntryInput; detail is a JSON object.',
+  },
+  audit_append_only: {
+    sqlstate: 'RH061',
+    httpStatus: 500,
+    hint: 'Audit entries are never changed; retention removes old ones: rowhouse.auditLog.purge(id, { before }).',
+  },
+  audit_not_written: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'The database could not be reached; log the entries elsewhere, or keep the process until it can.',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',

@@ -7,6 +7,18 @@
  *
  * @module
  */
+export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
+export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
+export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'
+export type {
+  AuditFinding,
+  AuditLog,
+  SealedAudit,
+  SealOptions,
+  VerifiedAudit,
+  VerifyOptions,
+} from './audit/audit-log.ts'
+export type { SigningKey } from './audit/signing.ts'
 export type { ContextOptions } from './context/context-options.ts'
 export { getCurrentTenant } from './context/current-tenant.ts'
 export type { RetryOptions } from './context/retry.ts'

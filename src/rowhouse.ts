@@ -1,9 +1,13 @@
 import { type Kysely, Log } from 'kysely'
 import pg from 'pg'
+import { appendAudit } from './audit/audit.ts'
+import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
+import { AuditLog } from './audit/audit-log.ts'
 import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
+import { runWithoutAmbientTenant } from './context/current-tenant.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { StartupCheck } from './context/startup-check.ts'
 import { TenantContext } from './context/tenant-context.ts'
@@ -133,9 +137,11 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
+  /** Seals and verifies the audit trails of tenants, for operators. */
+  readonly auditLog: AuditLog
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
-  /** Ends the pools that rowhouse made; a given pool stays open. */
+  /** Writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
   close(): Promise<void>
 }
 
@@ -149,7 +155,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -173,6 +179,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     collections: new Collections(admin, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
+    auditLog: new AuditLog(admin, auditBuffer),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -184,6 +191,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 
 interface OpenRuntime {
   readonly runtime: ContextRuntime
+  readonly auditBuffer: AuditBuffer
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -196,21 +204,40 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   const adminSource =
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
+  const runtime = new ContextRuntime({
+    source,
+    role: tenantRole,
+    startupCheck: new StartupCheck(source, tenantRole),
+    plugins,
+    log,
+    predicate,
+  })
+  const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
+  runtime.auditBuffer = auditBuffer
   return {
-    runtime: new ContextRuntime({
-      source,
-      role: tenantRole,
-      startupCheck: new StartupCheck(source, tenantRole),
-      plugins,
-      log,
-      predicate,
-    }),
+    runtime,
+    auditBuffer,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
-      await Promise.all([source.close(), adminSource.close()])
+      try {
+        await auditBuffer.close()
+      } finally {
+        await Promise.all([source.close(), adminSource.close()])
+      }
     },
   }
+}
+
+/** Entries are written outside of the callback that appended them, which may be over or another tenant's by then. */
+function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
+  return new AuditBuffer(
+    (tenantId, entries) =>
+      runWithoutAmbientTenant(async () => {
+        await appendAudit(runtime.createKysely(tenantId, {}).withoutPlugins(), entries)
+      }),
+    options,
+  )
 }
 
 /** Runs `fn` on a new connection: what migrations and protection set up there must not meet the pool's. */
@@ -237,5 +264,7 @@ function openTenantContext<DB>(
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
     run: (fn) => withTenant(runtime, id, fn, parsed),
+    identity: parsed,
+    auditBuffer: runtime.auditBuffer,
   })
 }

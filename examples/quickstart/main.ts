@@ -32,7 +32,7 @@ const seen = await rowhouse.query('globex', (db) => db.selectFrom('invoices').se
 console.log(seen) // []: no filter was written, none was forgotten
 
 const receipt = await rowhouse.tenants.erase('acme') // every table, checked for residue
-console.log(receipt.tables) // { 'public.invoices': 1 }
+console.log(receipt.tables['public.invoices']) // 1
 
 await rowhouse.close()
 await postgres.close()

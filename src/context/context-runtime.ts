@@ -1,5 +1,6 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
 import pg from 'pg'
+import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import type { ContextOptions } from './context-options.ts'
@@ -27,6 +28,8 @@ export interface ContextRuntimeOptions {
 export class ContextRuntime {
   readonly source: ConnectionSource
   readonly startupCheck: StartupCheck
+  /** Audit entries that wait to be written; set when the runtime is opened. */
+  auditBuffer: AuditBuffer | undefined
   readonly #role: string | undefined
   readonly #plugins: readonly KyselyPlugin[]
   readonly #connectionContext: ConnectionContext

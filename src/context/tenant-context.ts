@@ -1,4 +1,6 @@
 import type { Kysely } from 'kysely'
+import { Audit, type AuditIdentity } from '../audit/audit.ts'
+import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
@@ -10,6 +12,8 @@ export interface TenantContextParts<DB> {
   readonly db: Kysely<DB>
   /** Runs a callback in a transaction of its own, or in a savepoint of the one that the context belongs to. */
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
+  readonly identity: AuditIdentity
+  readonly auditBuffer: AuditBuffer | undefined
 }
 
 /**
@@ -51,6 +55,11 @@ export class TenantContext<DB = any> {
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */
   runContext<T>(fn: TenantCallback<DB, T>): Promise<T> {
     return this.#parts.run(fn)
+  }
+
+  /** The tenant's audit trail: append and read. */
+  get audit(): Audit {
+    return new Audit(this.#executor, this.#parts.auditBuffer, this.#parts.identity)
   }
 
   /**

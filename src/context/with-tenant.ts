@@ -101,6 +101,8 @@ async function callWithTenant<DB, T>(
     tenantId: ambient.tenantId,
     db,
     run: (nestedFn) => runInSavepoint(runtime, ambient, nestedFn),
+    identity: ambient.options,
+    auditBuffer: runtime.auditBuffer,
   })
   return runWithAmbientTenant(ambient, () => fn(db, tenant))
 }

@@ -11,6 +11,8 @@ const SETTINGS = [
   'set local lock_timeout = 0',
   'set local idle_in_transaction_session_timeout = 0',
   'set local standard_conforming_strings = on',
+  // Off, reading a table under row-level security is an error even where a policy admits every row.
+  'set local row_security = on',
   // postgres-migrations notes the time without its zone.
   "set local timezone = 'UTC'",
   'set local client_min_messages = warning',

@@ -8,7 +8,10 @@ export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
 }
 
 /** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
-const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {}
+const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
+  append_audit:
+    'the application appends to its trail and may not write the table; works as the tenant of the transaction',
+}
 
 export type Gap =
   | 'has no comment'
