@@ -112,6 +112,25 @@ const ERROR_KINDS = {
     retryable: true,
     hint: 'The database could not be reached; log the entries elsewhere, or keep the process until it can.',
   },
+  invalid_api_key: {
+    httpStatus: 401,
+    hint: 'The reason is in the property reason, and in the audit trail of the tenant; never send it to the caller.',
+  },
+  too_many_attempts: {
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Many wrong keys came from this address; wait for retryAfterMs.',
+  },
+  invalid_api_key_options: {
+    sqlstate: 'RH070',
+    httpStatus: 400,
+    hint: 'A key has a name, scopes, and networks such as 203.0.113.0/24.',
+  },
+  api_key_not_found: {
+    sqlstate: 'RH071',
+    httpStatus: 404,
+    hint: 'The ids of the keys of a tenant: rowhouse.apiKeys.list(id).',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',
@@ -213,6 +232,41 @@ export class TenantInactiveError extends RowhouseError {}
 export class TenantMismatchError extends RowhouseError {}
 /** A connection could not be trusted any more and was destroyed instead of reused. */
 export class ConnectionTaintedError extends RowhouseError {}
+
+/** Why an API key was refused. For operators: a caller learns none of it. */
+export type InvalidApiKeyReason =
+  | 'malformed'
+  | 'unknown_tenant'
+  | 'tenant_suspended'
+  | 'tenant_inactive'
+  | 'unknown_key'
+  | 'wrong_secret'
+  | 'revoked'
+  | 'expired'
+  | 'ip_not_allowed'
+  | 'missing_scope'
+
+/** An API key was refused (HTTP 401). The message is the same whatever is wrong with it. */
+export class InvalidApiKeyError extends RowhouseError {
+  /** For your log. Not enumerable, so that no serializer sends it to the caller. */
+  declare readonly reason: InvalidApiKeyReason
+
+  constructor(reason: InvalidApiKeyReason) {
+    super('invalid_api_key', 'The API key is not valid.')
+    Object.defineProperty(this, 'reason', { value: reason, enumerable: false })
+  }
+}
+
+/** Too many wrong API keys from one address (HTTP 429). */
+export class TooManyAttemptsError extends RowhouseError {
+  /** Milliseconds after which keys of this address are looked at again. */
+  readonly retryAfterMs: number
+
+  constructor(retryAfterMs: number) {
+    super('too_many_attempts', 'There were too many wrong API keys.')
+    this.retryAfterMs = retryAfterMs
+  }
+}
 
 const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = {
   no_tenant_context: NoTenantContextError,

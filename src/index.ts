@@ -39,6 +39,14 @@ export type * from './documents/document-types.ts'
 export type { Documents } from './documents/documents.ts'
 export type { EmbedFunction } from './documents/embed.ts'
 export * from './errors.ts'
+export type {
+  ApiKey,
+  ApiKeyEnvironment,
+  ApiKeys,
+  AuthenticateOptions,
+  IssueApiKeyOptions,
+  IssuedApiKey,
+} from './keys/api-keys.ts'
 export type { MigrateOptions } from './migrate/migrate.ts'
 export type * from './migrate/report.ts'
 export type { ProtectOptions } from './protect/protect.ts'

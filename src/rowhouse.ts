@@ -14,6 +14,7 @@ import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
 import { Collections } from './documents/collections.ts'
+import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
 import {
@@ -137,6 +138,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
+  /** Issues, checks, rotates and revokes the API keys of tenants. */
+  readonly apiKeys: ApiKeys
   /** Seals and verifies the audit trails of tenants, for operators. */
   readonly auditLog: AuditLog
   /** Looks again at which tables belong to tenants; after migrations of the application. */
@@ -179,6 +182,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     collections: new Collections(admin, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
+    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
     reload: async () => {
       await runtime.startupCheck.reload()
@@ -229,12 +233,17 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   }
 }
 
+/** A database of the tenant for what is no part of the transaction around it. */
+function openDetached(runtime: ContextRuntime, tenantId: string): Kysely<any> {
+  return runtime.createKysely(tenantId, {}).withoutPlugins()
+}
+
 /** Entries are written outside of the callback that appended them, which may be over or another tenant's by then. */
 function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
   return new AuditBuffer(
     (tenantId, entries) =>
       runWithoutAmbientTenant(async () => {
-        await appendAudit(runtime.createKysely(tenantId, {}).withoutPlugins(), entries)
+        await appendAudit(openDetached(runtime, tenantId), entries)
       }),
     options,
   )

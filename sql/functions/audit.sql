@@ -107,6 +107,24 @@ create or replace function rowhouse.audit_fields() returns text[]
 
 comment on function rowhouse.audit_fields() is 'The fields of an entry that append_audit accepts.';
 
+create or replace function rowhouse.hold_tenant(p_tenant text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+begin
+  perform rowhouse.check_tenant_id(p_tenant);
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for share;
+  if v_status is null or v_status in ('erasing', 'erased') then
+    perform rowhouse.check_tenant_status(p_tenant, v_status);
+  end if;
+end
+$$;
+
+comment on function rowhouse.hold_tenant(text) is
+  'Keeps a tenant from being erased until the transaction ends: for what operators do to it, suspended or not. Raises RH002, RH004.';
+
 create or replace function rowhouse.record_audit(p_tenant text, p_action text, p_detail jsonb) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -116,7 +134,7 @@ declare
 begin
   execute format('set local app.tenant_id = %L', p_tenant);
   -- The caller holds the row of the tenant in the registry, which an erasure needs, so the write guard has nothing to
-  -- do: it would wait for a running promotion, and refuse to record that a tenant was suspended.
+  -- do; it would wait for a running promotion, and refuse to record that a tenant was suspended.
   set local rowhouse.audits_lifecycle = on;
   perform rowhouse.write_audit(p_tenant, jsonb_build_array(jsonb_build_object('action', p_action, 'detail', p_detail)));
   set local rowhouse.audits_lifecycle = off;
@@ -125,7 +143,7 @@ end
 $$;
 
 comment on function rowhouse.record_audit(text, text, jsonb) is
-  'Records what a function of rowhouse does to a tenant, whatever its status. Only while the row of the tenant in rowhouse.tenants is locked by this transaction.';
+  'Records what a function of rowhouse does to a tenant, whatever its status. Only after hold_tenant, or a change of the tenant''s row in rowhouse.tenants.';
 
 create or replace function rowhouse.audit_tenant_change() returns trigger
   language plpgsql volatile security definer
@@ -181,7 +199,7 @@ comment on function rowhouse.refuse_change() is
 
 revoke execute on function
   rowhouse.time_ordered_uuid(), rowhouse.audit_commitment(rowhouse.audit_entries), rowhouse.write_audit(text, jsonb),
-  rowhouse.append_audit(jsonb), rowhouse.audit_fields(), rowhouse.record_audit(text, text, jsonb),
+  rowhouse.append_audit(jsonb), rowhouse.audit_fields(), rowhouse.hold_tenant(text), rowhouse.record_audit(text, text, jsonb),
   rowhouse.audit_tenant_change(), rowhouse.refuse_change()
   from public;
 grant execute on function rowhouse.append_audit(jsonb) to rowhouse_app;

@@ -36,6 +36,7 @@ declare global {
   const db: import('kysely').Kysely<AppTables>
   const tenant: library.TenantContext<AppTables>
   const signal: AbortSignal
+  const apiKey: string
   const pool: import('pg').Pool
   const logger: { info(fields: object, message: string): void }
   const request: { headers: Headers }
