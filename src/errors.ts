@@ -131,6 +131,16 @@ const ERROR_KINDS = {
     httpStatus: 404,
     hint: 'The ids of the keys of a tenant: rowhouse.apiKeys.list(id).',
   },
+  settings_conflict: {
+    sqlstate: 'RH080',
+    httpStatus: 409,
+    hint: 'Somebody else changed the settings; load them again and apply the change to what they are now.',
+  },
+  invalid_settings: {
+    sqlstate: 'RH081',
+    httpStatus: 400,
+    hint: 'See the message; the schema is the one that defineSettings was given.',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',

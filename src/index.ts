@@ -53,6 +53,14 @@ export type { ProtectOptions } from './protect/protect.ts'
 export type * from './protect/protection-report.ts'
 export type { TableName } from './protect/table-name.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
+export {
+  type DeepPartial,
+  type DefineSettingsOptions,
+  defineSettings,
+  type SettingsChange,
+  type SettingsDefinition,
+} from './settings/define-settings.ts'
+export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings/settings.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'

@@ -215,6 +215,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     plugins,
     log,
     predicate,
+    settings: options.settings,
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -275,5 +276,6 @@ function openTenantContext<DB>(
     run: (fn) => withTenant(runtime, id, fn, parsed),
     identity: parsed,
     auditBuffer: runtime.auditBuffer,
+    settings: runtime.settings,
   })
 }

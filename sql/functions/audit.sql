@@ -169,6 +169,10 @@ begin
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.tenant.set_tier',
       jsonb_build_object('from', old.tier, 'to', new.tier));
   end if;
+  if new.settings_version <> old.settings_version then
+    perform rowhouse.record_audit(new.tenant_id, 'rowhouse.settings.change', jsonb_build_object(
+      'version', new.settings_version, 'changes', rowhouse.settings_difference(old.settings, new.settings)));
+  end if;
   if new.partition_schema is distinct from old.partition_schema then
     perform rowhouse.record_audit(new.tenant_id,
       'rowhouse.tenant.' || case when new.partition_schema is null then 'demote' else 'promote' end, '{}');
@@ -178,7 +182,7 @@ end
 $$;
 
 comment on function rowhouse.audit_tenant_change() is
-  'Trigger of the registry: records provisioning, every change of status and tier, promotion and demotion in the trail of the tenant, in the transaction that makes the change.';
+  'Trigger of the registry: records provisioning, every change of status, tier and settings, promotion and demotion in the trail of the tenant, in the transaction that makes the change.';
 
 create or replace trigger rowhouse_audit after insert or update on rowhouse.tenants
   for each row execute function rowhouse.audit_tenant_change();

@@ -238,7 +238,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   -- An erasure needs this row, and removes entries itself.
-  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for update;
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
   if v_status is null or v_status = 'erased' then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;

@@ -3,6 +3,7 @@ import pg from 'pg'
 import * as z from 'zod'
 import type { AuditBufferOptions } from '../audit/audit-buffer.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { invalidOptions } from './context-options.ts'
 
 /** A login of its own: a connection string, or a pool that the application made and ends. */
@@ -37,6 +38,8 @@ export interface RowhouseOptions extends ConnectionOptions {
   readonly predicate?: boolean | undefined
   /** How `audit.append(entry, { buffered: true })` collects entries. */
   readonly auditBuffer?: AuditBufferOptions | undefined
+  /** What the settings of tenants look like: `defineSettings(schema, { tiers })`. Default: any JSON object. */
+  readonly settings?: SettingsDefinition<any> | undefined
 }
 
 const pool = z.custom<pg.Pool>(
@@ -66,6 +69,9 @@ const rowhouseOptions = connection.extend({
       capacity: z.int().min(1).max(1_000_000).optional(),
       onLost: z.custom((value) => typeof value === 'function', 'is not a function').optional(),
     })
+    .optional(),
+  settings: z
+    .custom<SettingsDefinition>((value) => hasMethod(value, 'complete'), 'is not made by defineSettings')
     .optional(),
 })
 

@@ -4,6 +4,8 @@ import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
+import type { SettingsDefinition } from '../settings/define-settings.ts'
+import { Settings } from '../settings/settings.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
@@ -14,6 +16,7 @@ export interface TenantContextParts<DB> {
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
   readonly identity: AuditIdentity
   readonly auditBuffer: AuditBuffer | undefined
+  readonly settings: SettingsDefinition | undefined
 }
 
 /**
@@ -60,6 +63,11 @@ export class TenantContext<DB = any> {
   /** The tenant's audit trail: append and read. */
   get audit(): Audit {
     return new Audit(this.#executor, this.#parts.auditBuffer, this.#parts.identity)
+  }
+
+  /** The tenant's configuration; `settings.as(definition)` types it. */
+  get settings(): Settings {
+    return new Settings(this.#executor, this.#parts.settings)
   }
 
   /**

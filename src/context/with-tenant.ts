@@ -103,6 +103,7 @@ async function callWithTenant<DB, T>(
     run: (nestedFn) => runInSavepoint(runtime, ambient, nestedFn),
     identity: ambient.options,
     auditBuffer: runtime.auditBuffer,
+    settings: runtime.settings,
   })
   return runWithAmbientTenant(ambient, () => fn(db, tenant))
 }

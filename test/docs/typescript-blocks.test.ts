@@ -36,6 +36,12 @@ declare global {
   const db: import('kysely').Kysely<AppTables>
   const tenant: library.TenantContext<AppTables>
   const signal: AbortSignal
+  const appSettings: library.SettingsDefinition<{
+    models: string[]
+    promptPrefix: string
+    retentionDays: number
+    features: { search: boolean; agents: boolean }
+  }>
   const apiKey: string
   const pool: import('pg').Pool
   const logger: { info(fields: object, message: string): void }

@@ -10,6 +10,7 @@ export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
 /** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
 const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   authenticate_api_key: 'reads digests, which the application may not; works as the tenant of the transaction',
+  change_settings: 'a tenant changes its own settings, and nothing else of its row in the registry',
   append_audit:
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
 }
