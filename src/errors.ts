@@ -141,6 +141,35 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'See the message; the schema is the one that defineSettings was given.',
   },
+  unauthenticated: {
+    httpStatus: 401,
+    hint: 'The request shows no token and no API key.',
+  },
+  invalid_token: {
+    httpStatus: 401,
+    hint: 'The reason is in the property cause: signature, issuer, audience, expiry, or no tenant in the token.',
+  },
+  keys_unavailable: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'See the property cause; check the URL of the keys and the way to it.',
+  },
+  invalid_request: {
+    httpStatus: 400,
+    hint: 'The request line or the header Host is malformed.',
+  },
+  tenant_required: {
+    httpStatus: 400,
+    hint: 'The request names no tenant in any of the ways that the middleware looks at.',
+  },
+  tenant_disagreement: {
+    httpStatus: 403,
+    hint: 'The caller belongs to another tenant than the one that the request names; send the right one, or none.',
+  },
+  resource_not_found: {
+    httpStatus: 404,
+    hint: 'The address names another tenant than the one of the caller, who learns nothing of it.',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',

@@ -100,6 +100,10 @@ beforeAll(async () => {
       allowImportingTsExtensions: true,
       paths: {
         rowhouse: [`${ROOT}/src/index.ts`],
+        'rowhouse/http': [`${ROOT}/src/http/index.ts`],
+        'rowhouse/express': [`${ROOT}/src/express/index.ts`],
+        'rowhouse/fastify': [`${ROOT}/src/fastify/index.ts`],
+        'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
         'rowhouse/testing': [`${ROOT}/src/testing/index.ts`],
       },
