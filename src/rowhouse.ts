@@ -10,6 +10,7 @@ import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { StartupCheck } from './context/startup-check.ts'
+import { type TenantChangeListener, TenantChanges } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
@@ -138,6 +139,24 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   forEachTenant<T>(fn: TenantCallback<DB, T>, options?: ForEachTenantOptions): Promise<TenantVisit<T>[]>
+  /**
+   * Tells when the status of a tenant changes, in whichever process: by NOTIFY, on a connection of its own that is opened
+   * again when it is lost. A hint for caches; every transaction asks the registry itself. Returns what stops it.
+   *
+   * SQL: `listen rowhouse_tenants`
+   *
+   * @example
+   * ```ts
+   * const active = new Set(['acme'])
+   * const stop = rowhouse.watchTenants({
+   *   changed: ({ concerns }) => {
+   *     for (const tenantId of active) if (concerns(tenantId)) active.delete(tenantId)
+   *   },
+   *   lost: () => active.clear(),
+   * })
+   * ```
+   */
+  watchTenants(listener: TenantChangeListener): () => void
   /** Issues, checks, rotates and revokes the API keys of tenants. */
   readonly apiKeys: ApiKeys
   /** Seals and verifies the audit trails of tenants, for operators. */
@@ -158,7 +177,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, changes, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -182,6 +201,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     collections: new Collections(admin, () => runtime.startupCheck.forget()),
     forEachTenant: (fn, forEachOptions) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
+    watchTenants: (listener) => changes.subscribe(listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
     reload: async () => {
@@ -196,6 +216,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
+  readonly changes: TenantChanges
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -219,16 +240,18 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
+  const changes = new TenantChanges(source)
   return {
     runtime,
     auditBuffer,
+    changes,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
         await auditBuffer.close()
       } finally {
-        await Promise.all([source.close(), adminSource.close()])
+        await Promise.all([changes.close(), source.close(), adminSource.close()])
       }
     },
   }

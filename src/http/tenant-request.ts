@@ -16,8 +16,16 @@ export interface TenantRequestOptions {
    * when the server starts.
    */
   readonly trustUnauthenticated?: readonly UnauthenticatedSource[] | undefined
-  /** How long it is remembered that a tenant may work; every statement is checked all the same. Default 1000. */
+  /**
+   * Milliseconds for which it is remembered that a tenant may work; every statement is checked all the same. Default 1000,
+   * with `listen` a minute.
+   */
   readonly cacheMs?: number | undefined
+  /**
+   * Hears of suspensions at once, by NOTIFY on a connection of its own: for handlers that may run without any statement.
+   * Poolers in transaction mode don't support it. Default false.
+   */
+  readonly listen?: boolean | undefined
   /** The header that names the request, for log and audit trail. Default `X-Request-ID`; without one, a new id. */
   readonly requestIdHeader?: string | undefined
 }
@@ -51,7 +59,13 @@ export type TenantRequestResolver<DB> = (request: Request, origin?: RequestOrigi
 /** The core of every middleware. Throws now when a resolver believes what nobody proved and isn't trusted by name. */
 export function createTenantRequestResolver<DB>(
   rowhouse: Rowhouse<DB>,
-  { resolve, trustUnauthenticated = [], cacheMs = 1000, requestIdHeader = 'X-Request-ID' }: TenantRequestOptions,
+  {
+    resolve,
+    trustUnauthenticated = [],
+    cacheMs,
+    listen = false,
+    requestIdHeader = 'X-Request-ID',
+  }: TenantRequestOptions,
 ): TenantRequestResolver<DB> {
   const untrusted = resolve.unauthenticated.filter((source) => !trustUnauthenticated.includes(source))
   if (untrusted.length > 0) {
@@ -63,10 +77,15 @@ export function createTenantRequestResolver<DB>(
       },
     )
   }
-  const directory = new TenantDirectory(async (tenantId) => {
-    // The prelude of the transaction asks whether the tenant may work.
-    await sql`select`.execute(rowhouse.kysely(tenantId))
-  }, cacheMs)
+  const directory = new TenantDirectory({
+    check: async (tenantId) => {
+      // The prelude of the transaction asks whether the tenant may work.
+      await sql`select`.execute(rowhouse.kysely(tenantId))
+    },
+    cacheMs: cacheMs ?? 1000,
+    cacheListeningMs: cacheMs ?? 60_000,
+  })
+  if (listen) rowhouse.watchTenants(directory)
   const authenticateApiKey = rowhouse.apiKeys.authenticate.bind(rowhouse.apiKeys)
   return async (request, origin = {}) => {
     const requestId = origin.requestId ?? requestIdOf(request, requestIdHeader)
