@@ -233,6 +233,79 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'Give nextCursor of the page before to the same list with the same filters, or leave it out to begin anew.',
   },
+  invalid_audit_entry: {
+    sqlstate: 'RH090',
+    httpStatus: 400,
+    hint: 'An entry has an action, and the fields of AuditEntryInput; detail is a JSON object.',
+  },
+  audit_append_only: {
+    sqlstate: 'RH091',
+    httpStatus: 500,
+    hint: 'Audit entries are never changed; retention removes old ones: rowhouse.auditLog.purge(id, { before }).',
+  },
+  audit_not_written: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'The database could not be reached; log the entries elsewhere, or keep the process until it can.',
+  },
+  invalid_api_key: {
+    httpStatus: 401,
+    hint: 'The reason is in the property reason, and in the audit trail of the tenant; never send it to the caller.',
+  },
+  too_many_attempts: {
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Many wrong keys came from this address; wait for retryAfterMs.',
+  },
+  invalid_api_key_options: {
+    sqlstate: 'RH092',
+    httpStatus: 400,
+    hint: 'A key has a name, scopes, and networks such as 203.0.113.0/24.',
+  },
+  api_key_not_found: {
+    sqlstate: 'RH093',
+    httpStatus: 404,
+    hint: 'The ids of the keys of a tenant: rowhouse.apiKeys.list(id).',
+  },
+  settings_conflict: {
+    sqlstate: 'RH080',
+    httpStatus: 409,
+    hint: 'Somebody else changed the settings; load them again and apply the change to what they are now.',
+  },
+  invalid_settings: {
+    sqlstate: 'RH081',
+    httpStatus: 400,
+    hint: 'See the message; the schema is the one that defineSettings was given.',
+  },
+  unauthenticated: {
+    httpStatus: 401,
+    hint: 'The request shows no token and no API key.',
+  },
+  invalid_token: {
+    httpStatus: 401,
+    hint: 'The reason is in the property cause: signature, issuer, audience, expiry, or no tenant in the token.',
+  },
+  keys_unavailable: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'See the property cause; check the URL of the keys and the way to it.',
+  },
+  invalid_request: {
+    httpStatus: 400,
+    hint: 'The request line or the header Host is malformed.',
+  },
+  tenant_required: {
+    httpStatus: 400,
+    hint: 'The request names no tenant in any of the ways that the middleware looks at.',
+  },
+  tenant_disagreement: {
+    httpStatus: 403,
+    hint: 'The caller belongs to another tenant than the one that the request names; send the right one, or none.',
+  },
+  resource_not_found: {
+    httpStatus: 404,
+    hint: 'The address names another tenant than the one of the caller, who learns nothing of it.',
+  },
   connection_tainted: {
     httpStatus: 500,
     hint: 'Leave begin, commit and rollback to withTenant; use db.transaction() for savepoints.',
@@ -365,6 +438,41 @@ export class QuotaExceededError extends RowhouseError {
 
 /** A call that does not fit into a budget of money (HTTP 402). Nothing was booked. */
 export class BudgetExceededError extends QuotaExceededError {}
+
+/** Why an API key was refused. For operators: a caller learns none of it. */
+export type InvalidApiKeyReason =
+  | 'malformed'
+  | 'unknown_tenant'
+  | 'tenant_suspended'
+  | 'tenant_inactive'
+  | 'unknown_key'
+  | 'wrong_secret'
+  | 'revoked'
+  | 'expired'
+  | 'ip_not_allowed'
+  | 'missing_scope'
+
+/** An API key was refused (HTTP 401). The message is the same whatever is wrong with it. */
+export class InvalidApiKeyError extends RowhouseError {
+  /** For your log. Not enumerable, so that no serializer sends it to the caller. */
+  declare readonly reason: InvalidApiKeyReason
+
+  constructor(reason: InvalidApiKeyReason) {
+    super('invalid_api_key', 'The API key is not valid.')
+    Object.defineProperty(this, 'reason', { value: reason, enumerable: false })
+  }
+}
+
+/** Too many wrong API keys from one address (HTTP 429). */
+export class TooManyAttemptsError extends RowhouseError {
+  /** Milliseconds after which keys of this address are looked at again. */
+  readonly retryAfterMs: number
+
+  constructor(retryAfterMs: number) {
+    super('too_many_attempts', 'There were too many wrong API keys.')
+    this.retryAfterMs = retryAfterMs
+  }
+}
 
 const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = {
   no_tenant_context: NoTenantContextError,

@@ -11,6 +11,19 @@
  *
  * @module
  */
+
+export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
+export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
+export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'
+export type {
+  AuditFinding,
+  AuditLog,
+  SealedAudit,
+  SealOptions,
+  VerifiedAudit,
+  VerifyOptions,
+} from './audit/audit-log.ts'
+export type { SigningKey } from './audit/signing.ts'
 export type { Budget } from './budgets/budget.ts'
 export type * from './budgets/budget-types.ts'
 export type { ModelPrices, Money, Price, Prices, SetPricesOptions } from './budgets/prices.ts'
@@ -22,6 +35,7 @@ export { getCurrentTenant } from './context/current-tenant.ts'
 export type { RetryOptions } from './context/retry.ts'
 export type { ConnectionOptions, RowhouseOptions } from './context/rowhouse-options.ts'
 export type { SealKey } from './context/seal.ts'
+export type { TenantChange, TenantChangeListener } from './context/tenant-changes.ts'
 export { TenantContext } from './context/tenant-context.ts'
 export type { TenantExecutor } from './context/tenant-executor.ts'
 export type { QueryOptions, TenantQuery, TenantQueryResult } from './context/tenant-query.ts'
@@ -38,6 +52,14 @@ export type * from './documents/document-types.ts'
 export type { Documents } from './documents/documents.ts'
 export type { EmbedFunction } from './documents/embed.ts'
 export * from './errors.ts'
+export type {
+  ApiKey,
+  ApiKeyEnvironment,
+  ApiKeys,
+  AuthenticateOptions,
+  IssueApiKeyOptions,
+  IssuedApiKey,
+} from './keys/api-keys.ts'
 export type { Lock } from './locks/lock.ts'
 export type { AcquireOptions, Locks, WithLockOptions } from './locks/locks.ts'
 export type { MigrateOptions } from './migrate/migrate.ts'
@@ -73,6 +95,14 @@ export {
   type TenantScopedSessionStoreOptions,
   type UnscopedSessionStore,
 } from './sessions/tenant-scoped-session-store.ts'
+export {
+  type DeepPartial,
+  type DefineSettingsOptions,
+  defineSettings,
+  type SettingsChange,
+  type SettingsDefinition,
+} from './settings/define-settings.ts'
+export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings/settings.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'

@@ -1,18 +1,24 @@
 import { type Kysely, Log } from 'kysely'
 import pg from 'pg'
+import { appendAudit } from './audit/audit.ts'
+import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
+import { AuditLog } from './audit/audit-log.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
 import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
+import { runWithoutAmbientTenant } from './context/current-tenant.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
+import { type TenantChangeListener, TenantChanges } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
 import { Collections } from './documents/collections.ts'
+import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
 import {
@@ -146,9 +152,31 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly quotas: Quotas
   /** Prices of models, for operators. */
   readonly prices: Prices
+  /**
+   * Tells when the status of a tenant changes, in whichever process: by NOTIFY, on a connection of its own that is opened
+   * again when it is lost. A hint for caches; every transaction asks the registry itself. Returns what stops it.
+   *
+   * SQL: `listen rowhouse_tenants`
+   *
+   * @example
+   * ```ts
+   * const active = new Set(['acme'])
+   * const stop = rowhouse.watchTenants({
+   *   changed: ({ concerns }) => {
+   *     for (const tenantId of active) if (concerns(tenantId)) active.delete(tenantId)
+   *   },
+   *   lost: () => active.clear(),
+   * })
+   * ```
+   */
+  watchTenants(listener: TenantChangeListener): () => void
+  /** Issues, checks, rotates and revokes the API keys of tenants. */
+  readonly apiKeys: ApiKeys
+  /** Seals and verifies the audit trails of tenants, for operators. */
+  readonly auditLog: AuditLog
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
-  /** Ends the pools that rowhouse made; a given pool stays open. */
+  /** Writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
   close(): Promise<void>
 }
 
@@ -162,7 +190,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, changes, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -190,6 +218,9 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     rateLimits: createRateLimits(admin),
     quotas: createQuotas(admin),
     prices: createPrices(admin),
+    watchTenants: (listener) => changes.subscribe(listener),
+    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
+    auditLog: new AuditLog(admin, auditBuffer),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -201,6 +232,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 
 interface OpenRuntime {
   readonly runtime: ContextRuntime
+  readonly auditBuffer: AuditBuffer
+  readonly changes: TenantChanges
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -221,22 +254,49 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
   const seal = sealKey === undefined ? undefined : new Seal(sealKey)
+  const runtime = new ContextRuntime({
+    source,
+    role: tenantRole,
+    seal,
+    startupCheck: new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined }),
+    plugins,
+    log,
+    predicate,
+    settings: options.settings,
+  })
+  const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
+  runtime.auditBuffer = auditBuffer
+  const changes = new TenantChanges(source)
   return {
-    runtime: new ContextRuntime({
-      source,
-      role: tenantRole,
-      seal,
-      startupCheck: new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined }),
-      plugins,
-      log,
-      predicate,
-    }),
+    runtime,
+    auditBuffer,
+    changes,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
-      await Promise.all([source.close(), adminSource.close()])
+      try {
+        await auditBuffer.close()
+      } finally {
+        await Promise.all([changes.close(), source.close(), adminSource.close()])
+      }
     },
   }
+}
+
+/** A database of the tenant for what is no part of the transaction around it. */
+function openDetached(runtime: ContextRuntime, tenantId: string): Kysely<any> {
+  return runtime.createKysely(tenantId, {}).withoutPlugins()
+}
+
+/** Entries are written outside of the callback that appended them, which may be over or another tenant's by then. */
+function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
+  return new AuditBuffer(
+    (tenantId, entries) =>
+      runWithoutAmbientTenant(async () => {
+        await appendAudit(openDetached(runtime, tenantId), entries)
+      }),
+    options,
+  )
 }
 
 /** Runs `fn` on a new connection: what migrations and protection set up there must not meet the pool's. */
@@ -264,5 +324,8 @@ function openTenantContext<DB>(
     db: runtime.createKysely<DB>(id, parsed),
     run: (fn) => withTenant(runtime, id, fn, parsed),
     runtime,
+    identity: parsed,
+    auditBuffer: runtime.auditBuffer,
+    settings: runtime.settings,
   })
 }

@@ -97,17 +97,20 @@ $$;
 
 comment on function rowhouse.sealed_tenant_bigint() is 'sealed_tenant for tenant columns of type integer and bigint; null in another spelling.';
 
-create or replace function rowhouse.verified_tenant() returns text
+create or replace function rowhouse.require_verified_tenant() returns text
   language plpgsql stable parallel restricted
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return case when rowhouse.seals_required() then rowhouse.sealed_tenant() else nullif(current_setting('app.tenant_id', true), '') end;
+  if rowhouse.seals_required() then
+    return coalesce(rowhouse.sealed_tenant(), rowhouse.raise_no_tenant());
+  end if;
+  return rowhouse.require_tenant();
 end
 $$;
 
-comment on function rowhouse.verified_tenant() is
-  'The tenant of the transaction, null when none is set; where seals are required, only with its seal (RH007). What a function that runs with the rights of rowhouse_owner works for.';
+comment on function rowhouse.require_verified_tenant() is
+  'require_tenant for functions that run with the rights of rowhouse_owner: where seals are required, only the sealed tenant (RH007). Policies hold for them too, but not on the registry.';
 
 create or replace function rowhouse.enter_sealed_tenant(p_proof text) returns void
   language plpgsql volatile security definer
@@ -253,7 +256,7 @@ comment on function rowhouse.require_seals(boolean) is
 
 revoke execute on function
   rowhouse.seals_required(), rowhouse.seal_digest(bytea, bytea, text), rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(),
-  rowhouse.sealed_tenant_bigint(), rowhouse.verified_tenant(),
+  rowhouse.sealed_tenant_bigint(), rowhouse.require_verified_tenant(),
   rowhouse.enter_sealed_tenant(text), rowhouse.xor_bytes(bytea, integer), rowhouse.add_seal_key(bytea),
   rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
   from public;
@@ -263,7 +266,6 @@ grant execute on function
   rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(), rowhouse.sealed_tenant_bigint()
   to public;
 grant execute on function rowhouse.seals_required(), rowhouse.enter_sealed_tenant(text) to rowhouse_app, rowhouse_admin;
-grant execute on function rowhouse.verified_tenant() to rowhouse_app;
 grant execute on function
   rowhouse.add_seal_key(bytea), rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
   to rowhouse_admin;

@@ -2,7 +2,7 @@
 --
 -- The tenant's lock is taken alone: writers that began before finish first and their rows are erased, later ones wait and
 -- are then refused. All rows go, or none: a table that holds the tenant and is not registered stops the erasure.
--- Depends on: erase_checks.sql, erase_receipts.sql, locks.sql, promote.sql. Proven by: test/erase.
+-- Depends on: erase_checks.sql, erase_receipts.sql, locks.sql, promote.sql, audit_chain.sql. Proven by: test/erase.
 
 create or replace function rowhouse.erasure_order() returns table (place integer, relations regclass[])
   language plpgsql stable
@@ -179,12 +179,13 @@ create or replace function rowhouse.erase_tenant(p_tenant text, p_dry_run boolea
 as $$
 declare
   v_status text;
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_started timestamptz := clock_timestamp();
   v_rows jsonb;
   v_residue jsonb;
   v_droppable regclass[];
   v_dropped integer;
+  v_audit jsonb;
   v_erased timestamptz;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
@@ -194,16 +195,16 @@ begin
   end if;
   -- From here on this transaction sees what the tenant sees, and nothing else.
   if p_dry_run then
-    perform rowhouse.work_as(p_tenant, false);
+    v_before := rowhouse.work_as(p_tenant, false);
     v_rows := rowhouse.count_tenant_rows(p_tenant);
-    perform rowhouse.end_work(v_caller_tenant);
+    perform rowhouse.end_work(v_before);
     return jsonb_build_object('tenantId', p_tenant, 'dryRun', true, 'tables', v_rows, 'rows', rowhouse.sum_counts(v_rows),
       'obstacles', (select coalesce(jsonb_agg(jsonb_build_object('message', o.message, 'hint', o.hint)), '[]')
         from rowhouse.erasure_obstacles(p_tenant) o));
   end if;
 
   perform rowhouse.lock_tenant(p_tenant);
-  perform rowhouse.work_as(p_tenant, true);
+  v_before := rowhouse.work_as(p_tenant, true);
   update rowhouse.tenants t
     set status = 'erasing', updated_at = statement_timestamp()
     where t.tenant_id = p_tenant and t.status <> 'erased';
@@ -213,9 +214,12 @@ begin
   end if;
   perform rowhouse.check_erasable(p_tenant);
 
+  -- The trail goes, its chain stays: it shows that nothing was taken out of the trail before.
+  v_audit := rowhouse.close_audit(p_tenant);
   -- Rows in partitions that can be dropped whole go last: dropping stops other tenants for a moment.
   v_droppable := array(select d.relation from rowhouse.droppable_partitions(p_tenant) d);
-  v_rows := rowhouse.delete_all_tenant_rows(p_tenant, v_droppable);
+  v_rows := rowhouse.add_counts(jsonb_build_object('rowhouse.audit_entries', v_audit -> 'removed'),
+    rowhouse.delete_all_tenant_rows(p_tenant, v_droppable));
   v_residue := rowhouse.count_tenant_rows(p_tenant);
   v_rows := rowhouse.add_counts(v_rows,
     (select jsonb_object_agg(r.key, r.value::bigint) from jsonb_each_text(v_residue) r where r.key::regclass = any (v_droppable)));
@@ -231,7 +235,7 @@ begin
   -- Again: a trigger may have written to a table that was empty before.
   perform rowhouse.check_erasable(p_tenant);
 
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
   v_erased := clock_timestamp();
   -- A new lock key: who comes with a snapshot from before must not believe the status that it sees.
   update rowhouse.tenants t
@@ -246,6 +250,7 @@ begin
     'tables', v_rows,
     'rows', rowhouse.sum_counts(v_rows),
     'partitionsDropped', v_dropped,
+    'audit', v_audit - 'removed',
     'residue', jsonb_build_object(
       'rows', rowhouse.sum_counts(v_residue),
       'registeredTablesChecked', (select count(*) from jsonb_object_keys(v_residue)),

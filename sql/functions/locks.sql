@@ -29,34 +29,38 @@ $$;
 comment on function rowhouse.lock_tenant(text) is
   'Waits for the running writers of the tenant, then keeps new ones waiting until the transaction ends. Raises RH032 after 60 seconds, 25000 in other isolation levels than read committed.';
 
-create or replace function rowhouse.work_as(p_tenant text, p_holds_lock boolean) returns void
+create or replace function rowhouse.work_as(p_tenant text, p_holds_lock boolean) returns text[]
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_before text[] := array[
+    current_setting('app.tenant_id', true), current_setting('app.work_seal', true), current_setting('rowhouse.holds_tenant_lock', true)];
 begin
   -- Not as options of the functions that need it: only a superuser may give a function settings that no extension knows.
   execute format('set local app.tenant_id = %L', p_tenant);
   execute format('set local app.work_seal = %L',
     (select rowhouse.seal_digest(s.inner_secret, s.outer_secret, p_tenant) from rowhouse.seals s));
   execute format('set local rowhouse.holds_tenant_lock = %L', case when p_holds_lock then 'on' else 'off' end);
+  return v_before;
 end
 $$;
 
 comment on function rowhouse.work_as(text, boolean) is
-  'Makes the transaction work for this tenant, as the holder of its lock or not, until end_work. An error undoes it.';
+  'Makes the transaction work for this tenant, as the holder of its lock or not, until end_work is called with what this returns. An error undoes it.';
 
-create or replace function rowhouse.end_work(p_caller_tenant text) returns void
+create or replace function rowhouse.end_work(p_before text[]) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  execute format('set local app.tenant_id = %L', coalesce(p_caller_tenant, ''));
-  set local app.work_seal = '';
-  set local rowhouse.holds_tenant_lock = 'off';
+  execute format('set local app.tenant_id = %L', coalesce(p_before[1], ''));
+  execute format('set local app.work_seal = %L', coalesce(p_before[2], ''));
+  execute format('set local rowhouse.holds_tenant_lock = %L', coalesce(p_before[3], ''));
 end
 $$;
 
-comment on function rowhouse.end_work(text) is 'Ends work_as: the transaction works for the tenant of its caller again.';
+comment on function rowhouse.end_work(text[]) is 'Ends work_as: the transaction works for whom it did before.';
 
 create or replace function rowhouse.lock_tables(p_tables regclass[], p_mode text) returns void
   language plpgsql volatile
@@ -99,5 +103,5 @@ comment on function rowhouse.lock_tables(regclass[], text) is
   'Locks tables without ever holding up other tenants for more than a third of a second while it waits; tries for a minute, then raises RH032.';
 
 revoke execute on function
-  rowhouse.lock_tenant(text), rowhouse.work_as(text, boolean), rowhouse.end_work(text), rowhouse.lock_tables(regclass[], text)
+  rowhouse.lock_tenant(text), rowhouse.work_as(text, boolean), rowhouse.end_work(text[]), rowhouse.lock_tables(regclass[], text)
   from public;

@@ -157,7 +157,7 @@ create or replace function rowhouse.promote_tenant(p_tenant text) returns jsonb
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_schema name;
   v_tables jsonb := '[]';
   v_table record;
@@ -168,7 +168,7 @@ declare
   v_statement text;
 begin
   v_schema := rowhouse.enter_for_move(p_tenant);
-  perform rowhouse.work_as(p_tenant, true);
+  v_before := rowhouse.work_as(p_tenant, true);
   if v_schema is null then
     v_schema := 'rowhouse_p' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16);
     execute format('create schema %I', v_schema);
@@ -225,7 +225,7 @@ begin
     end loop;
   end loop;
 
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', (
     select coalesce(jsonb_object_agg(b.relation::text, b.obstacle), '{}') from rowhouse.promotion_obstacles(p_tenant) b));
 end
@@ -239,7 +239,7 @@ create or replace function rowhouse.demote_tenant(p_tenant text) returns jsonb
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_schema name;
   v_partitions jsonb;
   v_partition record;
@@ -249,7 +249,7 @@ declare
   v_rows jsonb := '{}';
 begin
   v_schema := rowhouse.enter_for_move(p_tenant);
-  perform rowhouse.work_as(p_tenant, true);
+  v_before := rowhouse.work_as(p_tenant, true);
   select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w where w.relation is not null;
   perform rowhouse.lock_tables(array(select w.relation from jsonb_to_recordset(v_partitions) w (relation regclass)), 'access exclusive');
 
@@ -278,7 +278,7 @@ begin
     execute format('drop schema %I', v_schema);
     update rowhouse.tenants t set partition_schema = null, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
   end if;
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
 end
 $$;

@@ -296,16 +296,16 @@ create or replace function rowhouse.set_quota(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   insert into rowhouse.quota_overrides (tenant_id, name, hard_limit, soft_limit, updated_at)
     values (p_tenant, p_name, p_hard_limit, p_soft_limit, statement_timestamp())
     on conflict (tenant_id, name) do update
       set hard_limit = excluded.hard_limit, soft_limit = excluded.soft_limit, updated_at = excluded.updated_at;
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
 end
 $$;
 
@@ -317,12 +317,12 @@ create or replace function rowhouse.unset_quota(p_tenant text, p_name text) retu
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
 end
 $$;
 
@@ -335,18 +335,18 @@ create or replace function rowhouse.set_account(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   if not exists (select from pg_timezone_names z where z.name = p_time_zone) then
     raise exception using errcode = 'RH051', message = 'not a time zone', hint = 'For example: Europe/Berlin.';
   end if;
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   insert into rowhouse.accounts (tenant_id, currency, time_zone, models)
     values (p_tenant, p_currency, p_time_zone, p_models)
     on conflict (tenant_id) do update
       set currency = excluded.currency, time_zone = excluded.time_zone, models = excluded.models;
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
 exception
   when check_violation or not_null_violation then
     raise exception using errcode = 'RH051', message = 'a currency is three capital letters';

@@ -559,10 +559,10 @@ create or replace function rowhouse.set_rate_limit(p_tenant text, p_limit text, 
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   if p_windows is null then
     delete from rowhouse.rate_limit_overrides o where o.tenant_id = p_tenant and o.name = p_limit;
   else
@@ -572,7 +572,7 @@ begin
       on conflict (tenant_id, name) do update
         set limits = excluded.limits, lengths = excluded.lengths, bursts = excluded.bursts, updated_at = excluded.updated_at;
   end if;
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
 end
 $$;
 
@@ -584,13 +584,13 @@ create or replace function rowhouse.sweep_rate_limits(p_tenant text, p_most inte
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_dropped integer;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   v_dropped := rowhouse.drop_idle_rate_counters(p_tenant, p_most);
-  perform rowhouse.end_work(v_caller_tenant);
+  perform rowhouse.end_work(v_before);
   return v_dropped;
 end
 $$;

@@ -33,8 +33,8 @@ create policy owner_all on rowhouse.tenants for all to rowhouse_owner using (tru
 comment on policy owner_all on rowhouse.tenants is 'The functions of rowhouse write the registry.';
 
 revoke all on rowhouse.tenants from public, rowhouse_app, rowhouse_admin;
-grant select (tenant_id, name, status, tier, settings) on rowhouse.tenants to rowhouse_app;
-grant select (tenant_id, name, status, tier, settings, partition_schema, status_reason, created_at, updated_at, erased_at)
+grant select (tenant_id, name, status, tier, settings, settings_version) on rowhouse.tenants to rowhouse_app;
+grant select (tenant_id, name, status, tier, settings, settings_version, partition_schema, status_reason, created_at, updated_at, erased_at)
   on rowhouse.tenants to rowhouse_admin;
 
 create or replace function rowhouse.provision_tenant(

@@ -1,5 +1,7 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
 import pg from 'pg'
+import type { AuditBuffer } from '../audit/audit-buffer.ts'
+import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import type { ContextOptions } from './context-options.ts'
@@ -23,20 +25,26 @@ export interface ContextRuntimeOptions {
   readonly log: Log
   /** Whether queries get the tenant predicate. */
   readonly predicate: boolean
+  readonly settings?: SettingsDefinition | undefined
 }
 
 /** What all handles of one `createRowhouse` call share. */
 export class ContextRuntime {
   readonly source: ConnectionSource
   readonly startupCheck: StartupCheck
+  /** Audit entries that wait to be written; set when the runtime is opened. */
+  auditBuffer: AuditBuffer | undefined
+  /** What the settings of tenants look like. */
+  readonly settings: SettingsDefinition | undefined
   readonly #role: string | undefined
   readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
   readonly #connectionContext: ConnectionContext
   readonly #predicate: boolean
 
-  constructor({ source, role, seal, startupCheck, plugins, log, predicate }: ContextRuntimeOptions) {
+  constructor({ source, role, seal, startupCheck, plugins, log, predicate, settings }: ContextRuntimeOptions) {
     this.source = source
+    this.settings = settings
     this.startupCheck = startupCheck
     this.#role = role
     this.#seal = seal

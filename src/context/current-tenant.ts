@@ -44,6 +44,11 @@ export function runWithAmbientTenant<T>(ambient: AmbientTenant, run: () => T): T
   return storage.run(ambient, run)
 }
 
+/** Runs what belongs to no callback, even when one started it: work for several tenants, or later than its callback. */
+export function runWithoutAmbientTenant<T>(run: () => T): T {
+  return storage.exit(run)
+}
+
 /**
  * The ambient tenant if `tenantId` is about to be entered inside its callback; undefined outside of one.
  * Another tenant is an error: after its savepoint the outer code would go on as that tenant.

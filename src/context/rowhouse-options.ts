@@ -1,7 +1,9 @@
 import type { KyselyPlugin, LogConfig } from 'kysely'
 import pg from 'pg'
 import * as z from 'zod'
+import type { AuditBufferOptions } from '../audit/audit-buffer.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { invalidOptions } from './context-options.ts'
 import type { SealKey } from './seal.ts'
 
@@ -40,6 +42,10 @@ export interface RowhouseOptions extends ConnectionOptions {
    * policies hold without it. Default true.
    */
   readonly predicate?: boolean | undefined
+  /** How `audit.append(entry, { buffered: true })` collects entries. */
+  readonly auditBuffer?: AuditBufferOptions | undefined
+  /** What the settings of tenants look like: `defineSettings(schema, { tiers })`. Default: any JSON object. */
+  readonly settings?: SettingsDefinition<any> | undefined
 }
 
 const pool = z.custom<pg.Pool>(
@@ -64,6 +70,16 @@ const rowhouseOptions = connection.extend({
     .array(z.custom<KyselyPlugin>((value) => hasMethod(value, 'transformQuery'), 'is not a plugin of Kysely'))
     .optional(),
   predicate: z.boolean().optional(),
+  auditBuffer: z
+    .strictObject({
+      maxDelayMs: z.int().min(1).max(60_000).optional(),
+      capacity: z.int().min(1).max(1_000_000).optional(),
+      onLost: z.custom((value) => typeof value === 'function', 'is not a function').optional(),
+    })
+    .optional(),
+  settings: z
+    .custom<SettingsDefinition>((value) => hasMethod(value, 'complete'), 'is not made by defineSettings')
+    .optional(),
 })
 
 /** Checks the options; one sentence says what is wrong. */

@@ -1,4 +1,6 @@
 import type { Kysely } from 'kysely'
+import { Audit, type AuditIdentity } from '../audit/audit.ts'
+import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { Budget } from '../budgets/budget.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
@@ -8,6 +10,8 @@ import { Prompt } from '../prompt/prompt.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
 import { Sessions } from '../sessions/sessions.ts'
+import type { SettingsDefinition } from '../settings/define-settings.ts'
+import { Settings } from '../settings/settings.ts'
 import { State } from '../state/state.ts'
 import type { ContextRuntime } from './context-runtime.ts'
 import { joinAmbientTenant } from './current-tenant.ts'
@@ -21,6 +25,9 @@ export interface TenantContextParts<DB> {
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
   /** Where calls outside of a transaction may meet; undefined inside one. */
   readonly runtime?: ContextRuntime
+  readonly identity: AuditIdentity
+  readonly auditBuffer: AuditBuffer | undefined
+  readonly settings: SettingsDefinition | undefined
 }
 
 /**
@@ -81,6 +88,16 @@ export class TenantContext<DB = any> {
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */
   runContext<T>(fn: TenantCallback<DB, T>): Promise<T> {
     return this.#parts.run(fn)
+  }
+
+  /** The tenant's audit trail: append and read. */
+  get audit(): Audit {
+    return new Audit(this.#executor, this.#parts.auditBuffer, this.#parts.identity)
+  }
+
+  /** The tenant's configuration; `settings.as(definition)` types it. */
+  get settings(): Settings {
+    return new Settings(this.#executor, this.#parts.settings)
   }
 
   /**

@@ -101,6 +101,9 @@ async function callWithTenant<DB, T>(
     tenantId: ambient.tenantId,
     db,
     run: (nestedFn) => runInSavepoint(runtime, ambient, nestedFn),
+    identity: ambient.options,
+    auditBuffer: runtime.auditBuffer,
+    settings: runtime.settings,
   })
   return runWithAmbientTenant(ambient, () => fn(db, tenant))
 }

@@ -35,6 +35,15 @@ export interface ErasureReceipt {
   readonly rows: number
   /** Partitions of a promoted tenant that were dropped. */
   readonly partitionsDropped: number
+  /** The audit trail of the tenant: its entries are erased, its chain stays and can be verified. */
+  readonly audit: {
+    /** Segments of the chain; the last one says that the entries were erased. */
+    readonly segments: number
+    /** Entries that the trail had, with those that retention had removed before. */
+    readonly entries: number
+    /** The end of the chain, in hexadecimal. */
+    readonly digest: string
+  }
   /** What was looked for afterwards, in the same transaction. */
   readonly residue: {
     /** Always 0: an erasure that leaves a row is rolled back. */

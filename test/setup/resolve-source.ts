@@ -4,6 +4,10 @@ import { registerHooks } from 'node:module'
 
 const SOURCES: Record<string, string> = {
   rowhouse: '../../src/index.ts',
+  'rowhouse/http': '../../src/http/index.ts',
+  'rowhouse/express': '../../src/express/index.ts',
+  'rowhouse/fastify': '../../src/fastify/index.ts',
+  'rowhouse/hono': '../../src/hono/index.ts',
   'rowhouse/embedded': '../../src/embedded/index.ts',
   'rowhouse/testing': '../../src/testing/index.ts',
 }

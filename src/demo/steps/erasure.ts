@@ -2,6 +2,8 @@ import { ARCHIVES } from '../archives.ts'
 import { DEMO_COLLECTION, DEMO_TABLE } from '../demo-database.ts'
 import type { DemoRun, DemoStep } from '../demo-run.ts'
 
+const AUDIT_TABLE = 'rowhouse.audit_entries'
+
 /** Erases one tenant, and shows that it is gone and the others are not. */
 export const eraseTenant: DemoStep = async (run) => {
   const { show, rowhouse, database } = run
@@ -27,7 +29,14 @@ export const eraseTenant: DemoStep = async (run) => {
     verified.filter((erasure) => !erasure.intact || erasure.tenantId === roosevelt),
     [{ erasureNumber: receipt.erasureNumber, tenantId: roosevelt, intact: true }],
   )
-  show.claim('As many rows were erased as the tenant had', receipt.rows, before[roosevelt])
+  const { [AUDIT_TABLE]: audited = 0 } = receipt.tables
+  show.claim('As many rows were erased as the tenant had', receipt.rows - audited, before[roosevelt])
+  const { intact, purgedEntries } = await rowhouse.auditLog.verify(roosevelt, { anchor: receipt.audit.digest })
+  show.claim(
+    `Its audit trail is gone too; the chain of digests still shows that none of the ${audited} entries was changed before`,
+    { intact, purgedEntries },
+    { intact: true, purgedEntries: audited },
+  )
   const { [roosevelt]: _erased, ...others } = before
   show.claim('The other tenants still have all of theirs', await countAll(run, roosevelt), others)
   await show.refused('The tenant cannot be entered again', 'tenant_inactive', () =>

@@ -5,15 +5,25 @@ export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
   current_tenant: 'tells a session what it set itself',
   require_tenant: 'default of every tenant column, which is evaluated with the rights of whoever inserts',
   raise_no_tenant: 'called by require_tenant',
+  sealed_tenant: 'what policies compare with where seals are required; tells a session what it proved itself',
+  sealed_tenant_uuid: 'the same, for other tenant columns',
+  sealed_tenant_bigint: 'the same, for other tenant columns',
 }
 
 /** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
 const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
+  seals_required: 'tells whether proofs are needed, and nothing of the secrets',
+  sealed_tenant: 'reads the secret of the database, and returns the tenant that the caller set',
+  enter_sealed_tenant: 'reads the keys, and answers whether a proof is valid',
   take_rate_limit: 'writes counters, which the application may not; its tenant is the one of the transaction',
   admit: 'the same, for reservations',
   settle: 'the same, for usage events',
   release: 'the same, for reservations',
   extend_lease: 'the same, for reservations',
+  authenticate_api_key: 'reads digests, which the application may not; works as the tenant of the transaction',
+  change_settings: 'a tenant changes its own settings, and nothing else of its row in the registry',
+  append_audit:
+    'the application appends to its trail and may not write the table; works as the tenant of the transaction',
 }
 
 export type Gap =

@@ -1,0 +1,19 @@
+-- The tenant tables of rowhouse itself: under the same protection as those of the application.
+--
+-- After protect_table, which grants the application the rows of its tenant, each table keeps only what its module allows.
+-- Depends on: protect.sql (files are applied in the order of their names). Proven by: test/isolation/coverage.test.ts.
+
+-- Written by append_audit alone.
+select rowhouse.protect_table('rowhouse.audit_entries');
+revoke insert, update, delete on rowhouse.audit_entries from rowhouse_app;
+
+-- What happens to a tenant is recorded whatever its status is (record_audit).
+create or replace trigger rowhouse_guard before insert or update or delete on rowhouse.audit_entries
+  for each statement when (current_setting('rowhouse.audits_lifecycle', true) is distinct from 'on')
+  execute function rowhouse.guard_tenant_write();
+
+-- Digests are for authenticate_api_key alone. Operators issue and revoke keys of tenants that may not work, so its
+-- functions hold the tenant (hold_tenant) instead of passing the guard.
+select rowhouse.protect_table('rowhouse.api_keys');
+revoke select, insert, update, delete on rowhouse.api_keys from rowhouse_app;
+drop trigger rowhouse_guard on rowhouse.api_keys;

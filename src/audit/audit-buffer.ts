@@ -1,0 +1,129 @@
+import { createRowhouseError, RowhouseError } from '../errors.ts'
+import type { SerializedEntry } from './audit-entry.ts'
+
+/** How buffered audit entries are written. */
+export interface AuditBufferOptions {
+  /** An entry waits at most this long before it is sent. Default 50. */
+  readonly maxDelayMs?: number | undefined
+  /** With this many entries waiting, `append` waits too. Default 10 000. */
+  readonly capacity?: number | undefined
+  /** Entries that can't be written, because their tenant may not work any more. Default: a process warning. */
+  readonly onLost?: ((loss: LostAuditEntries) => void) | undefined
+}
+
+/** Buffered entries that the database refused for good. */
+export interface LostAuditEntries {
+  readonly tenantId: string
+  /** As JSON. */
+  readonly entries: readonly string[]
+  readonly error: RowhouseError
+}
+
+/** Writes entries of one tenant in a transaction of its own. */
+export type WriteAuditEntries = (tenantId: string, entries: readonly SerializedEntry[]) => Promise<void>
+
+/** Entries in one statement. */
+const BATCH = 500
+/** After a failure that may pass: a database that restarts. */
+const RETRY_DELAY_MS = 1000
+
+/**
+ * Audit entries that wait to be written together.
+ *
+ * `close` of rowhouse writes all of them, so a clean stop loses none. A crash of the process loses those that wait:
+ * what was appended in the last `maxDelayMs` and the round trip after it, or since the database went away.
+ */
+export class AuditBuffer {
+  readonly #write: WriteAuditEntries
+  readonly #maxDelayMs: number
+  readonly #capacity: number
+  readonly #onLost: (loss: LostAuditEntries) => void
+  readonly #waiting = new Map<string, SerializedEntry[]>()
+  #size = 0
+  #timer: NodeJS.Timeout | undefined
+  #flushing: Promise<void> | undefined
+
+  constructor(write: WriteAuditEntries, { maxDelayMs = 50, capacity = 10_000, onLost = warn }: AuditBufferOptions) {
+    this.#write = write
+    this.#maxDelayMs = maxDelayMs
+    this.#capacity = capacity
+    this.#onLost = onLost
+  }
+
+  /** Entries that a crash of the process would lose now. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** Resolves at once while there is room; otherwise when there is again. Rejects when the database can't be reached. */
+  async add(tenantId: string, entries: readonly SerializedEntry[]): Promise<void> {
+    if (this.#size >= this.#capacity) await this.flush()
+    const waiting = this.#waiting.get(tenantId)
+    if (waiting === undefined) this.#waiting.set(tenantId, [...entries])
+    else waiting.push(...entries)
+    this.#size += entries.length
+    if (this.#size >= BATCH) void this.flush().catch(() => {})
+    else this.#schedule(this.#maxDelayMs)
+  }
+
+  /** Writes what waits. Rejects when the database can't be reached; then everything still waits. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#flushing ??= this.#writeAll().finally(() => {
+      this.#flushing = undefined
+    })
+    return this.#flushing
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#size > 0) {
+      const written = await Promise.allSettled([...this.#waiting.keys()].map((tenantId) => this.#writeBatch(tenantId)))
+      const failed = written.find((outcome) => outcome.status === 'rejected')
+      if (failed === undefined) continue
+      this.#schedule(RETRY_DELAY_MS)
+      throw failed.reason
+    }
+  }
+
+  async #writeBatch(tenantId: string): Promise<void> {
+    const waiting = this.#waiting.get(tenantId)!
+    const batch = waiting.slice(0, BATCH)
+    try {
+      await this.#write(tenantId, batch)
+    } catch (error) {
+      // Kept and tried again, unless the database will give the same answer every time.
+      if (!(error instanceof RowhouseError) || error.retryable) throw error
+      this.#onLost({ tenantId, entries: batch, error })
+    }
+    waiting.splice(0, batch.length)
+    if (waiting.length === 0) this.#waiting.delete(tenantId)
+    this.#size -= batch.length
+  }
+
+  #schedule(delayMs: number): void {
+    this.#timer ??= setTimeout(() => void this.flush().catch(() => {}), delayMs)
+    // A database that doesn't come back shall not keep a process alive that has nothing else to do.
+    if (delayMs === RETRY_DELAY_MS) this.#timer.unref()
+  }
+
+  /** Writes what waits, or says how much could not be written. */
+  async close(): Promise<void> {
+    try {
+      await this.flush()
+    } catch (cause) {
+      throw createRowhouseError('audit_not_written', `${this.#size} buffered audit entries could not be written.`, {
+        cause,
+      })
+    } finally {
+      clearTimeout(this.#timer)
+    }
+  }
+}
+
+function warn({ tenantId, entries, error }: LostAuditEntries): void {
+  process.emitWarning(
+    `${entries.length} audit entries of tenant "${tenantId}" could not be written: ${error.message}`,
+    'RowhouseWarning',
+  )
+}

@@ -1,0 +1,103 @@
+import { RowhouseError } from '../errors.ts'
+
+/** What went wrong, as RFC 9457 has it: the body of an answer of the type `application/problem+json`. */
+export interface Problem {
+  /** Stable: `urn:rowhouse:problem:tenant_suspended`, or `about:blank` for what is no error of rowhouse. */
+  readonly type: string
+  readonly title: string
+  readonly status: number
+  /** For a caller; left out where it would tell about the inside of the application. */
+  readonly detail?: string
+  /** The code of the error: `tenant_suspended`. */
+  readonly code?: string
+  /** To find the request in a log. */
+  readonly requestId?: string
+}
+
+/** A problem with its header fields. */
+export interface ProblemAnswer {
+  readonly problem: Problem
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** One window of a rate limit, as `rateLimiter` reports it. */
+export interface RateLimitWindowLike {
+  readonly limit: number
+  readonly windowMs: number
+  readonly remaining: number
+  readonly resetMs: number
+}
+
+const TITLES: Readonly<Record<number, string>> = {
+  400: 'Bad request',
+  401: 'Not authenticated',
+  402: 'Payment required',
+  403: 'Forbidden',
+  404: 'Not found',
+  409: 'Conflict',
+  429: 'Too many requests',
+  503: 'Not available',
+}
+
+/**
+ * What to answer when something was thrown. Messages of errors that the caller can mend are passed on; of anything else
+ * he learns the status alone.
+ */
+export function toProblem(
+  error: unknown,
+  { requestId }: { readonly requestId?: string | undefined } = {},
+): ProblemAnswer {
+  const known = error instanceof RowhouseError && error.httpStatus !== 500 ? error : undefined
+  const status = known?.httpStatus ?? 500
+  const headers: Record<string, string> = { 'Content-Type': 'application/problem+json' }
+  if (status === 401) headers['WWW-Authenticate'] = 'Bearer'
+  const retryAfterMs = (known as { retryAfterMs?: unknown } | undefined)?.retryAfterMs
+  if (typeof retryAfterMs === 'number') headers['Retry-After'] = String(Math.max(1, Math.ceil(retryAfterMs / 1000)))
+  else if (status === 503) headers['Retry-After'] = '1'
+  const windows = (known as { result?: { windows?: unknown } } | undefined)?.result?.windows
+  if (Array.isArray(windows)) Object.assign(headers, rateLimitHeaders(windows))
+  return {
+    problem: {
+      type: known === undefined ? 'about:blank' : `urn:rowhouse:problem:${known.code}`,
+      title: TITLES[status] ?? 'Internal error',
+      status,
+      ...(known !== undefined && status < 500 && { detail: known.message }),
+      ...(known !== undefined && { code: known.code }),
+      ...(requestId !== undefined && { requestId }),
+    },
+    headers,
+  }
+}
+
+/**
+ * The same as a Fetch response.
+ *
+ * @example
+ * ```ts
+ * import { problemResponse } from 'rowhouse/http'
+ *
+ * export async function GET(request: Request): Promise<Response> {
+ *   try {
+ *     return Response.json({ path: new URL(request.url).pathname })
+ *   } catch (error) {
+ *     return problemResponse(error)
+ *   }
+ * }
+ * ```
+ */
+export function problemResponse(error: unknown, options?: { readonly requestId?: string | undefined }): Response {
+  const { problem, headers } = toProblem(error, options)
+  return new Response(JSON.stringify(problem), { status: problem.status, headers })
+}
+
+/** The header fields `RateLimit-Policy` and `RateLimit` of the IETF draft, one item for each window, named by its length. */
+export function rateLimitHeaders(windows: readonly RateLimitWindowLike[]): Record<string, string> {
+  const seconds = (milliseconds: number) => Math.ceil(milliseconds / 1000)
+  const name = ({ windowMs }: RateLimitWindowLike) => `"${windowMs}ms"`
+  return {
+    'RateLimit-Policy': windows
+      .map((window) => `${name(window)};q=${window.limit};w=${seconds(window.windowMs)}`)
+      .join(', '),
+    RateLimit: windows.map((window) => `${name(window)};r=${window.remaining};t=${seconds(window.resetMs)}`).join(', '),
+  }
+}

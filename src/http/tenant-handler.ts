@@ -1,0 +1,65 @@
+import type { Rowhouse } from '../rowhouse.ts'
+import { problemResponse } from './problem.ts'
+import {
+  createTenantRequestResolver,
+  type RequestOrigin,
+  requestIdOf,
+  type TenantRequest,
+  type TenantRequestOptions,
+} from './tenant-request.ts'
+
+/** Answers a request of a tenant. */
+export type TenantHandler<DB, Rest extends readonly unknown[]> = (
+  request: Request,
+  tenantRequest: TenantRequest<DB>,
+  ...rest: Rest
+) => Promise<Response> | Response
+
+export interface TenantHandlerOptions extends TenantRequestOptions {
+  /** Gives the handler a request whose path is without what named the tenant: `/invoices` for `/t/acme/invoices`. */
+  readonly stripPath?: boolean | undefined
+  /** What the server knows of a request: its address, for API keys that are bound to networks. */
+  readonly origin?: ((request: Request) => RequestOrigin) | undefined
+  /** Told of every error that becomes an answer, for your log. */
+  readonly onError?: ((error: unknown, request: Request) => void) | undefined
+}
+
+/**
+ * A handler of Fetch requests that knows its tenant: for Next.js route handlers, Deno, Bun, workers, and whatever else
+ * speaks Fetch. What it throws becomes a problem (RFC 9457) with the right status.
+ *
+ * @example
+ * ```ts
+ * import { fromApiKey, fromPath, requireAgreement, tenantHandler } from 'rowhouse/http'
+ *
+ * const resolve = requireAgreement(fromApiKey({ scopes: ['invoices:read'] }), fromPath())
+ * export const GET = tenantHandler(rowhouse, { resolve }, async (_request, { tenant }) => {
+ *   return Response.json(await tenant.db.selectFrom('invoices').selectAll().execute())
+ * })
+ * ```
+ */
+export function tenantHandler<DB, Rest extends readonly unknown[] = []>(
+  rowhouse: Rowhouse<DB>,
+  options: TenantHandlerOptions,
+  handler: TenantHandler<DB, Rest>,
+): (request: Request, ...rest: Rest) => Promise<Response> {
+  const { stripPath = false, origin, onError, requestIdHeader } = options
+  const resolveRequest = createTenantRequestResolver(rowhouse, options)
+  return async (request, ...rest) => {
+    const requestId = requestIdOf(request, requestIdHeader)
+    try {
+      const tenantRequest = await resolveRequest(request, { requestId, ...origin?.(request) })
+      const { path } = tenantRequest
+      return await handler(stripPath && path !== undefined ? withPath(request, path) : request, tenantRequest, ...rest)
+    } catch (error) {
+      onError?.(error, request)
+      return problemResponse(error, { requestId })
+    }
+  }
+}
+
+function withPath(request: Request, path: string): Request {
+  const url = new URL(request.url)
+  url.pathname = path
+  return new Request(url, request)
+}

@@ -1,0 +1,143 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import type { LostAuditEntries } from '../../src/index.ts'
+import { expectError } from '../documents/fixture.ts'
+import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
+import { startProxy } from '../setup/proxy.ts'
+import { ACME, GLOBEX, openRowhouse, useRowhouse } from './support.ts'
+
+const database = useDatabase()
+const fixture = useRowhouse(database)
+
+const countOf = async (action: string, tenantId = ACME) =>
+  (await fixture.rowhouse.tenant(tenantId).audit.query({ action, limit: 1000 })).length
+
+test('close writes everything that waits, in order, for every tenant', async () => {
+  const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000 } })
+  for (let index = 0; index < 321; index++) {
+    const tenantId = index % 3 === 0 ? GLOBEX : ACME
+    const { audit } = rowhouse.tenant(tenantId, { userId: `u_${index}`, requestId: 'r_b' })
+    await audit.append({ action: 'close.entry', detail: { index } }, { buffered: true })
+  }
+  expect(rowhouse.auditLog.buffered).toBe(321)
+  expect(await countOf('close.entry')).toBe(0)
+  await rowhouse.close()
+  const entries = await fixture.rowhouse
+    .tenant(ACME)
+    .audit.query({ action: 'close.entry', order: 'oldest', limit: 1000 })
+  expect(entries).toHaveLength(214)
+  expect(await countOf('close.entry', GLOBEX)).toBe(107)
+  const indexes = entries.map(({ detail }) => detail.index as number)
+  expect(indexes).toEqual(indexes.toSorted((one, other) => one - other))
+  expect(entries[0]).toMatchObject({ userId: 'u_1', requestId: 'r_b' })
+})
+
+test('entries are written after the delay, as of when they happened', async () => {
+  const before = Date.now()
+  await fixture.rowhouse.tenant(ACME).audit.append({ action: 'delayed.entry' }, { buffered: true })
+  const after = Date.now()
+  await expect.poll(() => countOf('delayed.entry'), { timeout: 5000 }).toBe(1)
+  const [entry] = await fixture.rowhouse.tenant(ACME).audit.query({ action: 'delayed.entry' })
+  expect(entry!.occurredAt.getTime()).toBeGreaterThanOrEqual(before)
+  expect(entry!.occurredAt.getTime()).toBeLessThanOrEqual(after)
+  expect(fixture.rowhouse.auditLog.buffered).toBe(0)
+})
+
+test('an entry outlives the transaction that was rolled back, and stays outside of the one that goes on', async () => {
+  const { rowhouse } = fixture
+  await expect(
+    rowhouse.withTenant(ACME, async (_db, tenant) => {
+      await tenant.audit.append({ action: 'refused.entry', error: 'no' }, { buffered: true })
+      throw new Error('rolled back')
+    }),
+  ).rejects.toThrow('rolled back')
+  await rowhouse.auditLog.flush()
+  expect(await countOf('refused.entry')).toBe(1)
+  await rowhouse.withTenant(ACME, async (_db, tenant) => {
+    await tenant.audit.append({ action: 'outside.entry' }, { buffered: true })
+    await rowhouse.auditLog.flush()
+    expect(await countOf('outside.entry')).toBe(1)
+  })
+})
+
+test('with a full buffer, append waits for room', async () => {
+  const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, capacity: 10 } })
+  const { audit } = rowhouse.tenant(ACME)
+  for (let index = 0; index < 25; index++) await audit.append({ action: 'full.entry' }, { buffered: true })
+  expect(rowhouse.auditLog.buffered).toBeLessThanOrEqual(10)
+  expect(await countOf('full.entry')).toBeGreaterThanOrEqual(15)
+  await rowhouse.close()
+  expect(await countOf('full.entry')).toBe(25)
+})
+
+test('bad entries are refused at once', async () => {
+  const { audit } = fixture.rowhouse.tenant(ACME)
+  await expectError(audit.append({ action: 'No' }, { buffered: true }), 'invalid_audit_entry')
+  expect(fixture.rowhouse.auditLog.buffered).toBe(0)
+})
+
+test('what the database refuses for good is reported, and holds up no other tenant', async () => {
+  const lost: LostAuditEntries[] = []
+  const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, onLost: (loss) => lost.push(loss) } })
+  await rowhouse.tenants.provision('stopped')
+  await rowhouse.tenants.suspend('stopped')
+  await rowhouse.tenant('stopped').audit.append({ action: 'lost.entry' }, { buffered: true })
+  await rowhouse.tenant(ACME).audit.append({ action: 'lost.entry' }, { buffered: true })
+  await rowhouse.close()
+  expect(await countOf('lost.entry')).toBe(1)
+  expect(lost).toMatchObject([{ tenantId: 'stopped', error: { code: 'tenant_suspended' } }])
+  expect(JSON.parse(lost[0]!.entries[0]!)).toMatchObject({ action: 'lost.entry' })
+})
+
+test('a database that goes away and comes back loses nothing', needs('parallelBackends'), async () => {
+  await using proxy = await startProxy(database.url('app'))
+  const pool = database.pool('app', { connectionString: proxy.url, max: 2, connectionTimeoutMillis: 300 })
+  const rowhouse = openRowhouse(database, { pool })
+  const { audit } = rowhouse.tenant(ACME)
+  await audit.append({ action: 'away.entry' })
+  proxy.pause()
+  proxy.cut()
+  for (let index = 0; index < 20; index++) await audit.append({ action: 'away.entry' }, { buffered: true })
+  await expect(rowhouse.auditLog.flush()).rejects.toThrow()
+  expect(rowhouse.auditLog.buffered).toBe(20)
+  proxy.resume()
+  await expect.poll(() => countOf('away.entry'), { timeout: 10_000 }).toBe(21)
+  await rowhouse.close()
+})
+
+test('close says what it could not write', needs('parallelBackends'), async () => {
+  await using proxy = await startProxy(database.url('app'))
+  const pool = database.pool('app', { connectionString: proxy.url, max: 2, connectionTimeoutMillis: 300 })
+  const rowhouse = openRowhouse(database, { pool })
+  const { audit } = rowhouse.tenant(ACME)
+  await audit.append({ action: 'gone.entry' })
+  proxy.pause()
+  proxy.cut()
+  await audit.append([{ action: 'gone.entry' }, { action: 'gone.entry' }], { buffered: true })
+  await expectError(rowhouse.close(), 'audit_not_written', /^2 buffered audit entries/)
+})
+
+test('a process that is killed loses what waited, and nothing before', needs('parallelBackends'), async () => {
+  const program = `
+    import { createRowhouse } from '${import.meta.dirname}/../../src/index.ts'
+    const rowhouse = createRowhouse({ connectionString: process.env.DATABASE_URL, auditBuffer: { maxDelayMs: 60000 } })
+    const { audit } = rowhouse.tenant('${ACME}')
+    await audit.append({ action: 'crash.written' }, { buffered: true })
+    await rowhouse.auditLog.flush()
+    await audit.append({ action: 'crash.waiting' }, { buffered: true })
+    console.log('waiting', rowhouse.auditLog.buffered)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    env: { ...process.env, DATABASE_URL: database.url('app') },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const [output] = await once(child.stdout, 'data')
+  expect(String(output)).toContain('waiting 1')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  await delay(100)
+  expect(await countOf('crash.written')).toBe(1)
+  expect(await countOf('crash.waiting')).toBe(0)
+})
