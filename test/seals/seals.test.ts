@@ -137,9 +137,9 @@ describe('where seals are required', () => {
   test('promotion, demotion and erasure work, and leave the tables sealed', async () => {
     await operators.tenants.provision('brief')
     await sealed.query('brief', (db) => db.insertInto('notes').values([add(1), add(2)]))
-    expect((await operators.tenants.promote('brief')).tables).toEqual({ 'public.notes': 2 })
+    expect((await operators.tenants.promote('brief')).tables).toMatchObject({ 'public.notes': 2 })
     expect(await sealed.query('brief', (db) => db.selectFrom('notes').selectAll())).toHaveLength(2)
-    expect((await operators.tenants.demote('brief')).tables).toEqual({ 'public.notes': 2 })
+    expect((await operators.tenants.demote('brief')).tables).toMatchObject({ 'public.notes': 2 })
     expect((await operators.tenants.erase('brief')).rows).toBe(2)
     const owner = await database.connect('owner')
     const { rows } = await owner.query(
