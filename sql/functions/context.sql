@@ -100,6 +100,7 @@ declare
   v_tenant text := nullif(current_setting('app.tenant_id', true), '');
   v_believed boolean;
   v_lock_key bigint;
+  v_holds_lock boolean;
   v_status text;
 begin
   -- No tenant: the policies refuse the row, unless they don't apply to the role (a superuser restoring a dump).
@@ -108,8 +109,12 @@ begin
   end if;
   -- As sealed_tenant does: what follows would tell the status of a tenant that injected SQL chose, and hold its lock.
   select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
-    into v_believed, v_lock_key
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end,
+      t.lock_key,
+      -- Anybody may set the one; only a function of rowhouse can make the other.
+      current_setting('rowhouse.holds_tenant_lock', true) = 'on'
+        and current_setting('app.work_seal', true) = rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+    into v_believed, v_lock_key, v_holds_lock
     from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
   if v_believed is not true then
     perform rowhouse.sealed_tenant();
@@ -131,12 +136,9 @@ begin
   if v_status = 'active' then
     return null;
   end if;
-  -- Triggers and foreign keys write while a tenant is erased or moved. That the setting is no lie shows in the lock,
-  -- which nobody else can hold meanwhile.
-  if v_status <> 'erased' and current_setting('rowhouse.holds_tenant_lock', true) = 'on' then
-    if (select pg_try_advisory_xact_lock(t.lock_key) from rowhouse.tenants t where t.tenant_id = v_tenant) then
-      return null;
-    end if;
+  -- Triggers and foreign keys write while a tenant is erased or moved.
+  if v_holds_lock and v_status <> 'erased' then
+    return null;
   end if;
   perform rowhouse.check_tenant_status(v_tenant, v_status);
   return null;

@@ -61,27 +61,36 @@ declare
   v_table record;
   v_deletes text[] := '{}';
   v_counts text[] := '{}';
-  v_rows jsonb := '{}';
+  v_rows jsonb;
 begin
   for v_table in
-    select t.relation, t.condition, row_number() over () as number
-      from rowhouse.tenant_tables(p_tenant) t
-      where t.registered and t.relation = any (p_relations) and t.condition is not null
+    select p.relation, format('%I = %s', p.tenant_column, l.literal) as condition, row_number() over () as number
+      from rowhouse.protected_tables p, rowhouse.tenant_literal(p_tenant, p.column_type) l (literal)
+      where p.relation = any (p_relations) and l.literal is not null
   loop
     if array_length(p_relations, 1) = 1 then
-      return jsonb_build_object(v_table.relation,
-        rowhouse.execute_for(v_table.relation, format('delete from %s where %s', v_table.relation, v_table.condition)));
+      begin
+        return jsonb_build_object(v_table.relation,
+          rowhouse.execute_for(v_table.relation, format('delete from %s where %s', v_table.relation, v_table.condition)));
+      exception
+        -- Registered and dropped since the tables were locked: it has no name any more, or another one has it.
+        when undefined_table or syntax_error or insufficient_privilege then
+          if exists (select from pg_class c where c.oid = v_table.relation) then
+            raise;
+          end if;
+          return '{}';
+      end;
     end if;
     v_deletes := v_deletes || format('d%s as (delete from %s where %s returning 1)',
       v_table.number, v_table.relation, v_table.condition);
-    v_counts := v_counts || format('%L, (select count(*) from d%s)', v_table.relation, v_table.number);
+    v_counts := v_counts || format('(%L, (select count(*) from d%s))', v_table.relation, v_table.number);
   end loop;
   if v_deletes <> '{}' then
     execute format('set local search_path = %s', rowhouse.search_path_for(p_relations));
-    execute format('with %s select jsonb_build_object(%s)', array_to_string(v_deletes, ', '), array_to_string(v_counts, ', '))
-      into v_rows;
+    execute format('with %s select jsonb_object_agg(c.relation, c.rows) from (values %s) c (relation, rows)',
+      array_to_string(v_deletes, ', '), array_to_string(v_counts, ', ')) into v_rows;
   end if;
-  return v_rows;
+  return coalesce(v_rows, '{}');
 end
 $$;
 
@@ -91,6 +100,7 @@ comment on function rowhouse.delete_tenant_rows(regclass[], text) is
 create or replace function rowhouse.delete_all_tenant_rows(p_tenant text, p_except regclass[]) returns jsonb
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = auto
 as $$
 declare
   v_order record;
@@ -100,20 +110,24 @@ declare
   v_table text;
   v_constraint text;
 begin
+  -- What deferred triggers write is looked for as well, and each fires with the search path of its own table.
+  set constraints all immediate;
+  execute format('set local plan_cache_mode = %s', rowhouse.plan_mode_for_rows());
   -- A delete trigger of the user may write rows of the tenant again (a history table), so look until nothing is left.
   for v_round in 1 .. 5 loop
     v_pass := '{}';
-    for v_order in select * from rowhouse.erasure_order() o where not o.relations && p_except order by o.place loop
+    for v_order in
+      select array(select r.relation from unnest(o.relations) r (relation) where r.relation <> all (p_except)) as relations
+        from rowhouse.erasure_order() o order by o.place
+    loop
       v_pass := rowhouse.add_counts(v_pass, rowhouse.delete_tenant_rows(v_order.relations, p_tenant));
     end loop;
     v_rows := rowhouse.add_counts(v_rows, v_pass);
     exit when (select coalesce(sum(r.value::bigint), 0) from jsonb_each_text(v_pass) r) = 0;
-    -- Deferred triggers now: what they write is looked for as well.
-    set constraints all immediate;
   end loop;
   return v_rows;
 exception
-  when foreign_key_violation then
+  when foreign_key_violation or restrict_violation then
     get stacked diagnostics v_schema = schema_name, v_table = table_name, v_constraint = constraint_name;
     v_table := format('%I.%I', v_schema, v_table);
     if exists (select from rowhouse.protected_tables p where p.relation = to_regclass(v_table)) then
@@ -124,10 +138,6 @@ exception
     raise exception using errcode = 'RH030',
       message = format('rows of table %s refer to rows of the tenant by %I, and the table is not registered', v_table, v_constraint),
       hint = format('select rowhouse.protect_table(%L), or let the foreign key delete them (on delete cascade).', v_table);
-  when lock_not_available or deadlock_detected then
-    raise exception using errcode = 'RH032',
-      message = format('a transaction holds rows of tenant "%s" and does not finish', p_tenant),
-      hint = 'End the transactions of the tenant, then try again.';
   when insufficient_privilege or undefined_table or undefined_function then
     raise exception using errcode = sqlstate, message = sqlerrm,
       hint = 'Triggers on the tables run with the rights of rowhouse_owner, in the schema of their table. Let the function of the trigger be security definer and set its search_path, or grant what it needs.';
@@ -135,10 +145,10 @@ end
 $$;
 
 comment on function rowhouse.delete_all_tenant_rows(text, regclass[]) is
-  'Deletes the rows of the tenant from all registered tables but the excepted ones; returns the number for each table. All deferred constraints of the transaction become immediate. Raises RH030 or RH032.';
+  'Deletes the rows of the tenant from all registered tables but the excepted ones; returns the number for each table. All deferred constraints of the transaction become immediate. Raises RH030.';
 
-create or replace function rowhouse.count_tenant_rows(p_tenant text) returns jsonb
-  language plpgsql stable
+create or replace function rowhouse.count_tenant_rows(p_tenant text, p_only regclass[] default null) returns jsonb
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -147,30 +157,122 @@ declare
   v_rows jsonb := '{}';
 begin
   for v_table in
-    select t.* from rowhouse.tenant_tables(p_tenant) t where t.registered and t.condition is not null order by t.relation::text
+    select p.relation, format('%I = %s', p.tenant_column, l.literal) as condition
+      from rowhouse.protected_tables p
+      join pg_class c on c.oid = p.relation
+      cross join rowhouse.tenant_literal(p_tenant, p.column_type) l (literal)
+      where l.literal is not null and (p_only is null or p.relation = any (p_only))
+      order by p.relation::text
   loop
-    execute format('select count(*) from %s where %s', v_table.relation, v_table.condition) into v_count;
-    v_rows := v_rows || jsonb_build_object(v_table.relation, v_count);
+    begin
+      execute format('select count(*) from %s where %s', v_table.relation, v_table.condition) into v_count;
+      v_rows := v_rows || jsonb_build_object(v_table.relation, v_count);
+    exception
+      -- Dropped meanwhile: it has no name any more, or another one has it.
+      when undefined_table or syntax_error or insufficient_privilege then
+        if exists (select from pg_class c where c.oid = v_table.relation) then
+          raise;
+        end if;
+    end;
   end loop;
   return v_rows;
 end
 $$;
 
-comment on function rowhouse.count_tenant_rows(text) is 'The number of rows of the tenant in each registered table.';
+comment on function rowhouse.count_tenant_rows(text, regclass[]) is
+  'The number of rows of the tenant in each registered table, or in these only. Volatile, so that it sees what was committed since the statement that calls it began.';
 
 create or replace function rowhouse.begin_erasure(p_tenant text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Refused now rather than when the door is closed already.
-  perform rowhouse.check_erasable(p_tenant);
   perform rowhouse.change_tenant_status(p_tenant, array['active', 'suspended', 'inactive'], 'erasing', 'erasure');
+  -- Refused now rather than when the door is closed for good.
+  perform rowhouse.check_erasable(p_tenant);
 end
 $$;
 
 comment on function rowhouse.begin_erasure(text) is
   'Optional first step of an erasure: closes the door to the tenant at once, in a transaction of its own, so that erase_tenant finds few transactions to wait for. An erasure that was interrupted after it is resumed by calling erase_tenant. Raises what erase_tenant raises.';
+
+create or replace function rowhouse.erase_everywhere(p_tenant text) returns jsonb
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+  set lock_timeout = '60s'
+as $$
+declare
+  v_promoted boolean := exists (
+    select from rowhouse.tenants t where t.tenant_id = p_tenant and t.partition_schema is not null);
+  v_tenant record;
+  v_droppable regclass[];
+  v_audit jsonb;
+  v_rows jsonb;
+  v_dropped integer;
+  v_residue jsonb;
+begin
+  if v_promoted then
+    perform rowhouse.lock_moves();
+  end if;
+  perform rowhouse.lock_tenant(p_tenant);
+  -- What other sessions did to it while this one waited.
+  select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
+  if v_tenant.status = 'erased' then
+    perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
+  elsif v_tenant.partition_schema is not null and not v_promoted then
+    raise exception using errcode = 'RH032', message = format('tenant "%s" was promoted meanwhile', p_tenant), hint = 'Try again.';
+  end if;
+  update rowhouse.tenants t
+    set status = 'erasing', updated_at = statement_timestamp()
+    where t.tenant_id = p_tenant and t.status <> 'erasing';
+  -- All before the first row is touched, so that this and somebody who changes tables never wait for each other.
+  perform rowhouse.lock_tables(
+    array(select t.relation from rowhouse.tenant_tables(p_tenant) t where t.registered and t.readable),
+    'row exclusive',
+    array(select t.relation from rowhouse.tenant_tables(p_tenant) t join pg_class c on c.oid = t.relation
+      where not t.registered and t.readable and c.relkind in ('r', 'p')));
+  perform rowhouse.check_erasable(p_tenant);
+
+  -- The trail goes, its chain stays: it shows that nothing was taken out of the trail before.
+  v_audit := rowhouse.close_audit(p_tenant);
+  -- Rows in partitions that can be dropped whole go last: dropping stops other tenants for a moment.
+  v_droppable := array(select d.relation from rowhouse.droppable_partitions(p_tenant) d);
+  v_rows := rowhouse.add_counts(jsonb_build_object('rowhouse.audit_entries', v_audit -> 'removed'),
+    rowhouse.delete_all_tenant_rows(p_tenant, v_droppable));
+  v_rows := rowhouse.add_counts(v_rows, rowhouse.count_tenant_rows(p_tenant, v_droppable));
+  v_dropped := rowhouse.drop_own_partitions(p_tenant);
+
+  -- Again: a trigger may have written to a table that was empty before. Then the residue: a table that was registered
+  -- between the two is in one of them.
+  perform rowhouse.check_erasable(p_tenant);
+  v_residue := rowhouse.count_tenant_rows(p_tenant);
+  if rowhouse.sum_counts(v_residue) > 0 then
+    raise exception using errcode = 'RH031',
+      message = format('%s rows of the tenant are left in %s', rowhouse.sum_counts(v_residue),
+        (select string_agg(r.key, ', ' order by r.key) from jsonb_each_text(v_residue) r where r.value::bigint > 0));
+  end if;
+  return jsonb_build_object(
+    'tables', v_rows,
+    'rows', rowhouse.sum_counts(v_rows),
+    'partitionsDropped', v_dropped,
+    'audit', v_audit - 'removed',
+    'residue', jsonb_build_object(
+      'rows', rowhouse.sum_counts(v_residue),
+      'registeredTablesChecked', (select count(*) from jsonb_object_keys(v_residue)),
+      'otherTablesChecked', (select count(*) from rowhouse.tenant_tables(p_tenant) t where not t.registered and t.condition is not null)),
+    'exemptTables', (
+      select coalesce(jsonb_object_agg(e.relation::text, e.reason), '{}')
+        from rowhouse.exempt_tables e join pg_class c on c.oid = e.relation));
+exception
+  when lock_not_available or deadlock_detected then
+    raise exception using errcode = 'RH032',
+      message = format('a transaction holds rows of tenant "%s" or a table, and does not finish', p_tenant),
+      hint = 'End the long transactions, then try again.';
+end
+$$;
+
+comment on function rowhouse.erase_everywhere(text) is
+  'Takes the lock of the tenant, deletes its rows everywhere and checks that nothing is left; returns what a receipt says of it. Runs inside erase_tenant, which has chosen the tenant to work as.';
 
 create or replace function rowhouse.erase_tenant(p_tenant text, p_dry_run boolean default false) returns jsonb
   language plpgsql volatile security definer
@@ -182,11 +284,8 @@ declare
   v_before text[];
   v_started timestamptz := clock_timestamp();
   v_rows jsonb;
-  v_residue jsonb;
-  v_droppable regclass[];
-  v_dropped integer;
-  v_audit jsonb;
-  v_erased timestamptz;
+  v_erased jsonb;
+  v_erased_at timestamptz;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
@@ -203,61 +302,17 @@ begin
         from rowhouse.erasure_obstacles(p_tenant) o));
   end if;
 
-  perform rowhouse.lock_tenant(p_tenant);
   v_before := rowhouse.work_as(p_tenant, true);
-  update rowhouse.tenants t
-    set status = 'erasing', updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant and t.status <> 'erased';
-  if not found then
-    -- Another session erased it while this one waited for the lock.
-    perform rowhouse.check_tenant_status(p_tenant, 'erased');
-  end if;
-  perform rowhouse.check_erasable(p_tenant);
-
-  -- The trail goes, its chain stays: it shows that nothing was taken out of the trail before.
-  v_audit := rowhouse.close_audit(p_tenant);
-  -- Rows in partitions that can be dropped whole go last: dropping stops other tenants for a moment.
-  v_droppable := array(select d.relation from rowhouse.droppable_partitions(p_tenant) d);
-  v_rows := rowhouse.add_counts(jsonb_build_object('rowhouse.audit_entries', v_audit -> 'removed'),
-    rowhouse.delete_all_tenant_rows(p_tenant, v_droppable));
-  v_residue := rowhouse.count_tenant_rows(p_tenant);
-  v_rows := rowhouse.add_counts(v_rows,
-    (select jsonb_object_agg(r.key, r.value::bigint) from jsonb_each_text(v_residue) r where r.key::regclass = any (v_droppable)));
-  v_dropped := rowhouse.drop_own_partitions(p_tenant);
-  -- The dropped ones need no second look: nothing can be written to them before the end of the transaction.
-  v_residue := (select coalesce(jsonb_object_agg(r.key, case when r.key::regclass = any (v_droppable) then 0 else r.value::bigint end), '{}')
-    from jsonb_each_text(v_residue) r);
-  if rowhouse.sum_counts(v_residue) > 0 then
-    raise exception using errcode = 'RH031',
-      message = format('%s rows of the tenant are left in %s', rowhouse.sum_counts(v_residue),
-        (select string_agg(r.key, ', ') from jsonb_each_text(v_residue) r where r.value::bigint > 0));
-  end if;
-  -- Again: a trigger may have written to a table that was empty before.
-  perform rowhouse.check_erasable(p_tenant);
-
+  v_erased := rowhouse.erase_everywhere(p_tenant);
   perform rowhouse.end_work(v_before);
-  v_erased := clock_timestamp();
+  v_erased_at := clock_timestamp();
   -- A new lock key: who comes with a snapshot from before must not believe the status that it sees.
   update rowhouse.tenants t
-    set status = 'erased', erased_at = v_erased, updated_at = v_erased, lock_key = default,
+    set status = 'erased', erased_at = v_erased_at, updated_at = v_erased_at, lock_key = default,
       name = t.tenant_id, settings = '{}', status_reason = null, partition_schema = null
     where t.tenant_id = p_tenant;
-  return rowhouse.store_receipt(p_tenant, v_erased, jsonb_build_object(
-    'tenantId', p_tenant,
-    'startedAt', v_started,
-    'erasedAt', v_erased,
-    'erasedBy', session_user,
-    'tables', v_rows,
-    'rows', rowhouse.sum_counts(v_rows),
-    'partitionsDropped', v_dropped,
-    'audit', v_audit - 'removed',
-    'residue', jsonb_build_object(
-      'rows', rowhouse.sum_counts(v_residue),
-      'registeredTablesChecked', (select count(*) from jsonb_object_keys(v_residue)),
-      'otherTablesChecked', (select count(*) from rowhouse.tenant_tables(p_tenant) t where not t.registered and t.condition is not null)),
-    'exemptTables', (
-      select coalesce(jsonb_object_agg(e.relation::text, e.reason), '{}')
-        from rowhouse.exempt_tables e join pg_class c on c.oid = e.relation)));
+  return rowhouse.store_receipt(p_tenant, v_erased_at, v_erased || jsonb_build_object(
+    'tenantId', p_tenant, 'startedAt', v_started, 'erasedAt', v_erased_at, 'erasedBy', session_user));
 end
 $$;
 
@@ -266,6 +321,7 @@ comment on function rowhouse.erase_tenant(text, boolean) is
 
 revoke execute on function
   rowhouse.erasure_order(), rowhouse.delete_tenant_rows(regclass[], text), rowhouse.delete_all_tenant_rows(text, regclass[]),
-  rowhouse.count_tenant_rows(text), rowhouse.begin_erasure(text), rowhouse.erase_tenant(text, boolean)
+  rowhouse.count_tenant_rows(text, regclass[]), rowhouse.begin_erasure(text), rowhouse.erase_everywhere(text),
+  rowhouse.erase_tenant(text, boolean)
   from public;
 grant execute on function rowhouse.begin_erasure(text), rowhouse.erase_tenant(text, boolean) to rowhouse_admin;

@@ -55,7 +55,7 @@ comment on function rowhouse.tenant_tables(text) is
   'Every table and materialized view of the database that could hold rows of the tenant, with the condition that selects them (null: the id is no value of the column type), whether rowhouse may read it, and whether it is registered. Exempt tables and the registries of rowhouse are left out.';
 
 create or replace function rowhouse.count_unregistered_rows(p_relation regclass, p_condition text) returns bigint
-  language plpgsql stable
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   -- Policies of somebody else would hide rows: with this setting the query fails instead.
   set row_security = off
@@ -66,8 +66,9 @@ begin
   execute format('select count(*) from %s where %s', p_relation, p_condition) into v_rows;
   return v_rows;
 exception
-  -- A foreign server may answer with anything.
-  when insufficient_privilege or sqlstate 'HV000' or connection_exception or object_not_in_prerequisite_state then
+  -- A foreign server may answer with anything, and a table that was dropped meanwhile has no name.
+  when insufficient_privilege or sqlstate 'HV000' or connection_exception or object_not_in_prerequisite_state
+      or undefined_table or syntax_error then
     return null;
 end
 $$;
@@ -76,7 +77,7 @@ comment on function rowhouse.count_unregistered_rows(regclass, text) is
   'Counts rows of a table that rowhouse does not protect; null when it cannot, or when policies would hide some.';
 
 create or replace function rowhouse.unregistered_obstacles(p_tenant text) returns table (message text, hint text)
-  language plpgsql stable
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -86,6 +87,10 @@ begin
   for v_table in select * from rowhouse.tenant_tables(p_tenant) t where not t.registered order by t.relation::text loop
     continue when v_table.condition is null;
     v_rows := case when v_table.readable then rowhouse.count_unregistered_rows(v_table.relation, v_table.condition) end;
+    -- Registered or dropped since this began: no row of it, or the registry tells.
+    continue when v_rows is null and (
+      exists (select from rowhouse.protected_tables p where p.relation = v_table.relation)
+      or not exists (select from pg_class c where c.oid = v_table.relation));
     if v_rows is null then
       message := format('table %s has a tenant column, is not registered and cannot be read, so it may hold rows of the tenant', v_table.relation);
       hint := format('select rowhouse.protect_table(%L), or declare that it holds nothing of tenants: select rowhouse.exempt_table(%L, ''<reason>'')', v_table.relation, v_table.relation);
@@ -115,7 +120,13 @@ begin
     select p.*, c.relkind from rowhouse.protected_tables p join pg_class c on c.oid = p.relation order by p.relation::text
   loop
     hint := format('select rowhouse.protect_table(%L)', v_table.relation);
-    v_type := rowhouse.tenant_column_type(v_table.relation, v_table.tenant_column);
+    begin
+      v_type := rowhouse.tenant_column_type(v_table.relation, v_table.tenant_column);
+    exception
+      -- It was replaced by one that cannot hold tenants.
+      when sqlstate 'RH010' then
+        v_type := null;
+    end;
     if v_type is distinct from v_table.column_type then
       message := format('table %s has no column %I of type %s any more', v_table.relation, v_table.tenant_column, v_table.column_type);
       hint := format('Protect it again with the tenant column that it has now: select rowhouse.protect_table(%L, ''<column>'').', v_table.relation);
@@ -123,6 +134,9 @@ begin
     elsif not (has_schema_privilege((select c.relnamespace from pg_class c where c.oid = v_table.relation), 'usage')
         and has_table_privilege(v_table.relation, 'select') and has_table_privilege(v_table.relation, 'delete')) then
       message := format('rowhouse_owner may not read and delete rows of table %s', v_table.relation);
+      return next;
+    elsif not rowhouse.has_write_guard(v_table.relation) then
+      message := format('the write guard of table %s is missing, so rows of the tenant could be written during the erasure', v_table.relation);
       return next;
     elsif row_security_active(v_table.relation) then
       if not rowhouse.has_tenant_policy(v_table.relation, 'rowhouse_tenant', true, v_table.tenant_column, v_type)
@@ -142,10 +156,10 @@ end
 $$;
 
 comment on function rowhouse.registered_obstacles() is
-  'Registered tables whose rows an erasure could not see or delete. Asks for the rights of rowhouse_owner, so it runs inside functions of that owner.';
+  'Registered tables whose rows an erasure could not see or delete, or could not keep from being written. Asks for the rights of rowhouse_owner, so it runs inside functions of that owner.';
 
 create or replace function rowhouse.erasure_obstacles(p_tenant text) returns table (message text, hint text)
-  language plpgsql stable
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -157,7 +171,7 @@ $$;
 comment on function rowhouse.erasure_obstacles(text) is 'What keeps the tenant from being erased completely; no row when nothing does.';
 
 create or replace function rowhouse.check_erasable(p_tenant text) returns void
-  language plpgsql stable
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare

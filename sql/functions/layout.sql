@@ -190,6 +190,12 @@ declare
   v_statement text;
   v_reference record;
 begin
+  execute format('lock table only %s in access exclusive mode', v_name);
+  if current_setting('transaction_isolation') <> 'read committed' and pg_relation_size(p_table) > 0 then
+    raise exception using errcode = 'invalid_transaction_state',
+      message = 'a table that has rows can be partitioned in isolation level read committed only',
+      hint = 'An older snapshot does not see rows that were written meanwhile. begin isolation level read committed';
+  end if;
   select c.* into v_class from pg_class c where c.oid = p_table;
   select string_agg(format('%s: %s', o.object, o.detail), '; ' order by o.object) into v_obstacles
     from rowhouse.layout_obstacles(p_table, p_column) o;
@@ -241,7 +247,7 @@ end
 $$;
 
 comment on function rowhouse.lay_out_table(regclass, name, integer) is
-  'Replaces a plain table by one of the same name, definition and rows that is partitioned by tenant, owned by rowhouse_owner. Raises RH010 with what stands in the way.';
+  'Replaces a plain table by one of the same name, definition and rows that is partitioned by tenant, owned by rowhouse_owner. Raises RH010 with what stands in the way, 25000 in other isolation levels than read committed unless the table is empty.';
 
 create or replace function rowhouse.give_to_owner(p_table regclass, p_owner oid) returns void
   language plpgsql volatile

@@ -22,11 +22,16 @@ create or replace function rowhouse.shared_leaf_of(p_table regclass, p_literal t
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_shared regclass := format('rowhouse_partitions.t%s_shared', p_table::oid)::regclass;
   v_leaf regclass;
 begin
+  -- Of the type of the column, which may be a domain.
   execute format('select l.leaf from rowhouse.shared_leaves(%s) l where satisfies_hash_partition('
-      '%s, (select count(*)::integer from rowhouse.shared_leaves(%s)), l.remainder, %s)',
-      p_table::oid, format('rowhouse_partitions.t%s_shared', p_table::oid)::regclass::oid, p_table::oid, p_literal)
+      '%s, (select count(*)::integer from rowhouse.shared_leaves(%s)), l.remainder, %s::%s)',
+      p_table::oid, v_shared::oid, p_table::oid, p_literal, (
+        select a.atttypid::regtype from pg_partitioned_table k
+          join pg_attribute a on a.attrelid = k.partrelid and a.attnum = k.partattrs[0]
+          where k.partrelid = v_shared))
     into strict v_leaf;
   return v_leaf;
 end
@@ -43,7 +48,8 @@ as $$
 begin
   -- Also of a table that is not registered any more.
   return query
-    select coalesce(o.place, 0), i.inhparent::regclass, c.oid::regclass, rowhouse.tenant_literal(p_tenant, p.column_type)
+    select coalesce(o.place, 0), i.inhparent::regclass, c.oid::regclass,
+        case when p.relation is not null then rowhouse.tenant_literal(p_tenant, p.column_type) end
       from rowhouse.tenants t
       join pg_namespace n on n.nspname = t.partition_schema
       join pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
@@ -72,6 +78,26 @@ $$;
 comment on function rowhouse.user_triggers(regclass) is
   'The statements that enable the triggers of a partition as they are enabled now; none when it has none.';
 
+create or replace function rowhouse.plan_mode_for_rows() returns text
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Of the query that a foreign key runs for each row: planning it each time takes longer than to lock all partitions,
+  -- unless there are very many.
+  return case when (
+      select max(n.partitions) from (
+        -- Not pg_partition_tree: it locks partitions.
+        select count(*) as partitions from pg_class c
+          join rowhouse.protected_tables p on p.relation = pg_partition_root(c.oid)
+          where c.relispartition group by p.relation) n
+    ) > 200 then 'auto' else 'force_generic_plan' end;
+end
+$$;
+
+comment on function rowhouse.plan_mode_for_rows() is
+  'The plan_cache_mode in which foreign keys are checked fastest while all rows of a tenant are moved or deleted.';
+
 create or replace function rowhouse.enter_for_move(p_tenant text) returns name
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -80,6 +106,7 @@ declare
   v_tenant record;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
+  perform rowhouse.lock_moves();
   perform rowhouse.lock_tenant(p_tenant);
   select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
   if v_tenant.status is null or v_tenant.status in ('erasing', 'erased') then
@@ -90,7 +117,7 @@ end
 $$;
 
 comment on function rowhouse.enter_for_move(text) is
-  'Takes the lock of a tenant whose rows will be moved; returns the schema of its partitions. Raises RH002, RH004, RH032.';
+  'Takes the locks for moving the rows of a tenant; returns the schema of its partitions. Raises RH002, RH004, RH032.';
 
 create or replace function rowhouse.droppable_partitions(p_tenant text) returns table (relation regclass)
   language plpgsql stable
@@ -142,7 +169,11 @@ begin
   end if;
   select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w;
   perform rowhouse.lock_tables(array(
-    select w.relation from jsonb_to_recordset(v_partitions) w (relation regclass) where w.relation is not null), 'access exclusive');
+    select w.relation from jsonb_to_recordset(v_partitions) w (place integer, relation regclass)
+      where w.relation is not null order by w.place desc), 'access exclusive');
+  -- The rows that are left refer to nothing but each other and go together. Out of sight of the policies, because Postgres
+  -- looks for rows that refer to those of a partition before it lets it go, also in the partition itself.
+  perform rowhouse.work_as(null, true);
   for v_partition in
     select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass) order by w.place
   loop
@@ -152,15 +183,22 @@ begin
     execute format('drop table %s', v_partition.partition);
   end loop;
   execute format('drop schema %I', v_schema);
+  perform rowhouse.work_as(p_tenant, true);
   return jsonb_array_length(v_partitions);
+exception
+  -- Postgres looks whether rows of a table that refers to the partition are left.
+  when insufficient_privilege then
+    raise exception using errcode = 'RH030',
+      message = format('a table that is not registered refers to a table of the tenant and cannot be read: %s', sqlerrm),
+      hint = 'Put it under rowhouse.protect_table, or: grant select on it to rowhouse_owner.';
 end
 $$;
 
 comment on function rowhouse.drop_own_partitions(text) is
-  'Drops the partitions of a promoted tenant, referring tables first, and their schema; returns how many.';
+  'Drops the partitions of a promoted tenant, those of droppable_partitions with their rows and the others empty, and their schema; returns how many. Raises RH030 where a table that refers to one of them cannot be read.';
 
 revoke execute on function
   rowhouse.shared_leaves(regclass), rowhouse.shared_leaf_of(regclass, text), rowhouse.own_partitions(text),
-  rowhouse.user_triggers(regclass), rowhouse.enter_for_move(text), rowhouse.droppable_partitions(text),
+  rowhouse.user_triggers(regclass), rowhouse.plan_mode_for_rows(), rowhouse.enter_for_move(text), rowhouse.droppable_partitions(text),
   rowhouse.drop_own_partitions(text)
   from public;

@@ -144,6 +144,22 @@ $$;
 comment on function rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype) is
   'Whether the relation carries this policy exactly as rowhouse writes it.';
 
+create or replace function rowhouse.has_write_guard(p_relation regclass) returns boolean
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- 30: before insert, update and delete, for each statement.
+  return exists (
+    select from pg_trigger t
+      where t.tgrelid = p_relation and t.tgname = 'rowhouse_guard' and t.tgfoid = 'rowhouse.guard_tenant_write'::regproc
+        and t.tgenabled in ('O', 'A') and t.tgtype = 30 and t.tgqual is null);
+end
+$$;
+
+comment on function rowhouse.has_write_guard(regclass) is
+  'Whether every write to the table passes the trigger that makes writers and erasure of one tenant exclude each other.';
+
 create or replace function rowhouse.policy_statements(p_relation regclass, p_column name, p_type regtype)
   returns setof text
   language plpgsql stable parallel safe
@@ -245,13 +261,13 @@ comment on function rowhouse.execute_for(regclass, text) is
 
 revoke execute on function
   rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
-  rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype),
+  rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype), rowhouse.has_write_guard(regclass),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)
   from public;
 grant execute on function
   rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
-  rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype),
+  rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype), rowhouse.has_write_guard(regclass),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)
   to rowhouse_admin;

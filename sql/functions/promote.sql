@@ -155,15 +155,19 @@ comment on function rowhouse.index_partition(regclass, regclass) is
 create or replace function rowhouse.promote_tenant(p_tenant text) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set lock_timeout = '60s'
+  set plan_cache_mode = auto
 as $$
 declare
   v_before text[];
   v_schema name;
+  v_relations regclass[];
   v_tables jsonb := '[]';
   v_table record;
   v_partition text;
   v_leaf regclass;
   v_rows jsonb := '{}';
+  v_deleted bigint;
   v_restore text[] := '{}';
   v_statement text;
 begin
@@ -177,6 +181,12 @@ begin
     update rowhouse.tenants t set partition_schema = v_schema, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
   end if;
 
+  -- No table can be altered while deferred triggers wait for it.
+  set constraints all immediate;
+  execute format('set local plan_cache_mode = %s', rowhouse.plan_mode_for_rows());
+  -- In the order in which rows are written.
+  v_relations := array(select t.relation from rowhouse.promotable_tables(p_tenant) t order by t.place desc);
+  perform rowhouse.lock_tables(v_relations, 'access share');
   -- Copy all, then delete all, then attach all: no foreign key ever sees a row that refers to nothing, and no cascade
   -- reaches a copy.
   for v_table in select * from rowhouse.promotable_tables(p_tenant) loop
@@ -197,22 +207,28 @@ begin
   -- The rows only move: triggers of the user are told nothing of it. Disabling them needs the lock that attaching needs;
   -- where there are none, the deletes come before it.
   if exists (select from jsonb_to_recordset(v_tables) t (leaf regclass) where rowhouse.user_triggers(t.leaf) <> '{}') then
-    perform rowhouse.lock_tables(array(select t.relation from jsonb_to_recordset(v_tables) t (relation regclass)), 'access exclusive');
+    perform rowhouse.lock_tables(v_relations, 'access exclusive');
     for v_leaf in select t.leaf from jsonb_to_recordset(v_tables) t (leaf regclass) loop
       v_restore := v_restore || rowhouse.user_triggers(v_leaf);
       execute format('alter table %s disable trigger user', v_leaf);
     end loop;
   end if;
   for v_table in
-    select * from jsonb_to_recordset(v_tables) t (place integer, leaf regclass, "column" name, literal text) order by place
+    select * from jsonb_to_recordset(v_tables) t (place integer, relation regclass, leaf regclass, "column" name, literal text)
+      order by place
   loop
-    perform rowhouse.execute_for(v_table.leaf, format('delete from %s where %I = %s', v_table.leaf, v_table."column", v_table.literal));
+    v_deleted := rowhouse.execute_for(v_table.leaf,
+      format('delete from %s where %I = %s', v_table.leaf, v_table."column", v_table.literal));
+    if v_deleted <> (v_rows ->> v_table.relation::text)::bigint then
+      raise exception using errcode = 'RH032', message = format('rows of %s changed while they were moved', v_table.relation),
+        hint = 'Try again.';
+    end if;
   end loop;
   foreach v_statement in array v_restore loop
     execute v_statement;
   end loop;
 
-  perform rowhouse.lock_tables(array(select t.relation from jsonb_to_recordset(v_tables) t (relation regclass)), 'access exclusive');
+  perform rowhouse.lock_tables(v_relations, 'access exclusive');
   for v_table in
     select * from jsonb_to_recordset(v_tables)
       t (place integer, relation regclass, "column" name, type regtype, partition text, literal text)
@@ -220,23 +236,33 @@ begin
   loop
     execute format('alter table %s attach partition %s for values in (%s)', v_table.relation, v_table.partition, v_table.literal);
     perform rowhouse.secure_partition(v_table.partition::regclass, v_table."column", v_table.type);
-    for v_leaf in select l.leaf from rowhouse.shared_leaves(v_table.relation) l loop
-      execute format('alter table %s drop constraint if exists %I', v_leaf, rowhouse.absence_constraint(p_tenant));
+    for v_leaf in
+      select l.leaf from rowhouse.shared_leaves(v_table.relation) l
+        join pg_constraint k on k.conrelid = l.leaf and k.conname = rowhouse.absence_constraint(p_tenant)
+    loop
+      execute format('alter table %s drop constraint %I', v_leaf, rowhouse.absence_constraint(p_tenant));
     end loop;
   end loop;
 
   perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', (
     select coalesce(jsonb_object_agg(b.relation::text, b.obstacle), '{}') from rowhouse.promotion_obstacles(p_tenant) b));
+exception
+  when lock_not_available or deadlock_detected then
+    raise exception using errcode = 'RH032',
+      message = format('a transaction holds rows of tenant "%s" or a table, and does not finish', p_tenant),
+      hint = 'End the long transactions, then try again.';
 end
 $$;
 
 comment on function rowhouse.promote_tenant(text) is
-  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which promotion_plan prepares. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
+  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which promotion_plan prepares. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004, and RH032 when other transactions do not finish: suspend a tenant that never rests. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
 
 create or replace function rowhouse.demote_tenant(p_tenant text) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set lock_timeout = '60s'
+  set plan_cache_mode = auto
 as $$
 declare
   v_before text[];
@@ -250,15 +276,23 @@ declare
 begin
   v_schema := rowhouse.enter_for_move(p_tenant);
   v_before := rowhouse.work_as(p_tenant, true);
+  -- No table can be altered while deferred triggers wait for it.
+  set constraints all immediate;
+  execute format('set local plan_cache_mode = %s', rowhouse.plan_mode_for_rows());
   select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w where w.relation is not null;
-  perform rowhouse.lock_tables(array(select w.relation from jsonb_to_recordset(v_partitions) w (relation regclass)), 'access exclusive');
+  perform rowhouse.lock_tables(
+    array(select w.relation from jsonb_to_recordset(v_partitions) w (place integer, relation regclass) order by w.place desc), 'access exclusive');
 
-  -- Referring tables leave first; the rows come back in the opposite order, so that each finds what it refers to.
+  -- Rows that refer to each other leave and come back together. Out of sight of the policies, because Postgres looks for
+  -- rows that refer to those of a partition before it lets it go, also in the partition itself.
+  perform rowhouse.work_as(null, true);
   for v_partition in
     select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass) order by w.place
   loop
     execute format('alter table %s detach partition %s', v_partition.relation, v_partition.partition);
   end loop;
+  perform rowhouse.work_as(p_tenant, true);
+  -- The opposite order: each row finds what it refers to.
   for v_partition in
     select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass, literal text) order by w.place desc
   loop
@@ -280,11 +314,16 @@ begin
   end if;
   perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
+exception
+  when lock_not_available or deadlock_detected then
+    raise exception using errcode = 'RH032',
+      message = format('a transaction holds rows of tenant "%s" or a table, and does not finish', p_tenant),
+      hint = 'End the long transactions, then try again.';
 end
 $$;
 
 comment on function rowhouse.demote_tenant(text) is
-  'Moves the rows of a promoted tenant back into the shared partitions and drops its own; all tenants wait meanwhile. Needs isolation level read committed. Returns the rows moved for each table.';
+  'Moves the rows of a promoted tenant back into the shared partitions and drops its own; all tenants wait meanwhile. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004 and RH032 as promote_tenant does. Returns the rows moved for each table.';
 
 revoke execute on function
   rowhouse.promotion_obstacles(text), rowhouse.promotable_tables(text), rowhouse.absence_constraint(text),

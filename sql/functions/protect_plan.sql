@@ -219,9 +219,7 @@ begin
     end if;
   end loop;
 
-  -- Writers and erasure of one tenant exclude each other. 30: before, insert, update and delete.
-  if not exists (select from pg_trigger t where t.tgrelid = p_table and t.tgname = 'rowhouse_guard'
-      and t.tgfoid = 'rowhouse.guard_tenant_write'::regproc and t.tgenabled in ('O', 'A') and t.tgtype = 30) then
+  if not rowhouse.has_write_guard(p_table) then
     statement := format('create or replace trigger rowhouse_guard before insert or update or delete on %s '
       'for each statement execute function rowhouse.guard_tenant_write()', p_table);
     purpose := 'no row is written while or after its tenant is erased';

@@ -80,7 +80,8 @@ declare
   v_status text;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for update;
+  -- Not for update: that would wait for writers in repeatable read, which hold the key of this row.
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
   if v_status is null then
     perform rowhouse.check_tenant_status(p_tenant, null);
   elsif v_status = p_to then

@@ -60,8 +60,9 @@ export interface ErasureReceipt {
 
 /** The outcome of checking one receipt of the chain. */
 export interface VerifiedErasure {
-  readonly erasureNumber: number
+  /** Null for an erased tenant whose receipt is missing. */
+  readonly erasureNumber: number | null
   readonly tenantId: string
-  /** False when the receipt was changed, or one before it is missing. */
+  /** False when the receipt was changed, or it or one before it is missing. */
   readonly intact: boolean
 }

@@ -1,3 +1,5 @@
+import * as z from 'zod'
+import { invalidOptions } from '../context/context-options.ts'
 import type { TenantCallback } from '../context/with-tenant.ts'
 import type { TenantStatus } from './tenant.ts'
 import type { Tenants } from './tenants.ts'
@@ -9,22 +11,27 @@ export interface ForEachTenantOptions {
   readonly tier?: string | undefined
 }
 
-/** How far the visits have come, and what they returned. */
+/** What `fn` returned for one tenant. */
 export interface TenantVisit<T> {
   readonly tenantId: string
   readonly result: T
 }
 
+const forEachOptions = z.strictObject({ concurrency: z.int().min(1).max(1000).optional(), tier: z.string().optional() })
+
 /** Tenants a page of the registry. */
 const PAGE = 500
 
-/** Runs `fn` for each active tenant, in a transaction of its own, and yields what it returned, in the order of ids. */
+/** Runs `fn` for each active tenant, in a transaction of its own, and returns the results in the order of ids. */
 export async function forEachTenant<DB, T>(
   tenants: Tenants,
   run: (tenantId: string, fn: TenantCallback<DB, T>) => Promise<T>,
   fn: TenantCallback<DB, T>,
-  { concurrency = 1, tier }: ForEachTenantOptions = {},
+  options: ForEachTenantOptions = {},
 ): Promise<TenantVisit<T>[]> {
+  const { success, data, error } = forEachOptions.safeParse(options)
+  if (!success) throw invalidOptions(error)
+  const { concurrency = 1, tier } = data
   const visits: TenantVisit<T>[] = []
   const status: TenantStatus = 'active'
   for (let after: string | undefined; ; ) {

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { invalidOptions, parseTenantId } from '../context/context-options.ts'
+import { RowhouseError } from '../errors.ts'
 import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
 import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
 
@@ -29,6 +30,9 @@ export interface MovedTenant {
   /** Tables left as they were, with the reasons. */
   readonly skipped: Readonly<Record<string, string>>
 }
+
+/** Of the call that waits for transactions of the tenant. */
+const ERASE_ATTEMPTS = 3
 
 const tier = z
   .string()
@@ -157,10 +161,12 @@ export class Tenants {
   }
 
   /**
-   * Gives a tenant that has grown partitions of its own. Its writers wait meanwhile. Calling it again takes in tables
-   * that came later.
+   * Gives a tenant that has grown partitions of its own. Calling it again takes in tables that came later.
    *
    * SQL: `select rowhouse.promote_tenant('acme')`
+   *
+   * Errors: `tenant_busy` (retryable) when transactions stand in the way, which are those of the tenant that write while
+   * its rows are copied: suspend a tenant that never rests. Nothing was moved then.
    */
   async promote(tenantId: string): Promise<MovedTenant> {
     return this.#move(sql`select rowhouse.promote_tenant(${parseTenantId(tenantId)}) as result`)
@@ -170,6 +176,8 @@ export class Tenants {
    * Moves a promoted tenant back into the partitions that tenants share.
    *
    * SQL: `select rowhouse.demote_tenant('acme')`
+   *
+   * Errors: `tenant_busy` (retryable), as for `promote`.
    */
   async demote(tenantId: string): Promise<MovedTenant> {
     return this.#move(sql`select rowhouse.demote_tenant(${parseTenantId(tenantId)}) as result`)
@@ -179,8 +187,9 @@ export class Tenants {
    * Erases everything of the tenant in every registered table, in one transaction, and returns the receipt. The id is
    * never used again. With `dryRun`, only counts, and lists what would be in the way.
    *
-   * Closes the door first, in a transaction of its own, so that few transactions have to be waited for. An erasure that
-   * was interrupted in between is resumed by calling it again.
+   * Unless something is in the way, closes the door first, in a transaction of its own: from then on the tenant is
+   * refused, and few transactions have to be waited for. An erasure that was interrupted afterwards is resumed by calling
+   * it again.
    *
    * SQL: `select rowhouse.begin_erasure('acme')`, then `select rowhouse.erase_tenant('acme')`
    *
@@ -193,23 +202,29 @@ export class Tenants {
   async erase(tenantId: string, options: { readonly dryRun?: boolean } = {}): Promise<ErasurePreview | ErasureReceipt> {
     const id = parseTenantId(tenantId)
     const { dryRun = false } = parse(z.strictObject({ dryRun: z.boolean().optional() }), options)
-    const preview = await this.#callEraseTenant<ErasurePreview>(id, true)
-    if (dryRun) return preview
-    // A door that stays closed after a refusal would be a surprise: it is closed only where nothing is in the way.
-    if (preview.obstacles.length === 0) await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
-    return this.#callEraseTenant<ErasureReceipt>(id, false)
+    if (dryRun) return this.#callEraseTenant<ErasurePreview>(id, true)
+    await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#callEraseTenant<ErasureReceipt>(id, false)
+      } catch (error) {
+        // Transactions that began before the door closed end with the attempt that they were in the way of.
+        if (!(error instanceof RowhouseError && error.code === 'tenant_busy') || attempt === ERASE_ATTEMPTS) throw error
+      }
+    }
   }
 
   /**
-   * Checks the chain of receipts, oldest first.
+   * Checks the chain of receipts, oldest first; then the erased tenants that have no receipt. Whoever may write receipts
+   * and registry could make up a whole chain, so keep the digests of receipts elsewhere too.
    *
    * SQL: `select * from rowhouse.verify_erasures()`
    */
   async verifyErasures(): Promise<VerifiedErasure[]> {
-    const { rows } = await sql<{ erasure_number: string; tenant_id: string; intact: boolean }>`
+    const { rows } = await sql<{ erasure_number: string | null; tenant_id: string; intact: boolean }>`
       select erasure_number, tenant_id, intact from rowhouse.verify_erasures()`.execute(this.#admin.db)
     return rows.map((row) => ({
-      erasureNumber: Number(row.erasure_number),
+      erasureNumber: row.erasure_number === null ? null : Number(row.erasure_number),
       tenantId: row.tenant_id,
       intact: row.intact,
     }))

@@ -2,21 +2,24 @@
 // every object of rowhouse keeps the conventions that the other tests rely on. A new table that nobody protected, a
 // function without a pinned search_path, an object without a comment: each makes this file fail by itself.
 import { beforeAll, describe, expect, test } from 'vitest'
+import { findIsolationGaps } from '../../src/testing/index.ts'
+import { reachableRelations } from '../../src/testing/reachable-relations.ts'
+import { OPERATORS_TABLES, REGISTRIES } from '../../src/testing/unprotected-relation-gaps.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { ACME, protect, useAppTables } from './support/app-tables.ts'
-import { reachableRelations } from './support/catalog.ts'
 import { useClients } from './support/clients.ts'
 import {
   functionGaps,
   type Gap,
   PUBLIC_FUNCTIONS,
   policyFunctionGaps,
+  relationGaps,
   uncommented,
   unownedObjects,
 } from './support/conventions.ts'
 import { expectClosed } from './support/expect-closed.ts'
-import { exposures, REGISTRIES } from './support/exposures.ts'
+import { exposures } from './support/exposures.ts'
 import { inTenant, undone } from './support/in-tenant.ts'
 import { functionsFile, functionsFiles } from './support/sql-files.ts'
 
@@ -71,6 +74,52 @@ describe('relations', () => {
       'grant references (id) on by_uuid to rowhouse_app',
       'revoke references (id) on by_uuid from rowhouse_app',
     ],
+    ['a new table that nobody reaches yet', 'create table fresh as select * from by_uuid', 'drop table fresh'],
+    [
+      'a new partition that somebody attached',
+      `create table fresh (like by_day including constraints);
+        alter table by_day attach partition fresh for values from ('2030-01-01') to ('2031-01-01')`,
+      'drop table fresh',
+    ],
+    [
+      'a new partition with privileges by default',
+      `alter default privileges grant select on tables to public;
+        create table fresh partition of by_day for values from ('2030-01-01') to ('2031-01-01')`,
+      'drop table fresh; alter default privileges revoke select on tables from public',
+    ],
+    [
+      'a column of a partition',
+      'grant update (day) on by_day_2026 to public',
+      'revoke update (day) on by_day_2026 from public',
+    ],
+    ['a unique key without the tenant', 'create unique index fresh on by_uuid (id)', 'drop index fresh'],
+    [
+      'a unique key that only includes the tenant',
+      'create unique index fresh on by_uuid (id) include (tenant_id)',
+      'drop index fresh',
+    ],
+    [
+      'a foreign key without the tenant',
+      `create unique index fresh on by_uuid (id);
+        alter table by_number add constraint fresh foreign key (id) references by_uuid (id)`,
+      'alter table by_number drop constraint fresh; drop index fresh',
+    ],
+    [
+      'a materialized view',
+      'create materialized view fresh as select * from by_uuid; grant select on fresh to public',
+      'drop materialized view fresh',
+    ],
+    [
+      'a definer function that finds objects where its caller puts them',
+      'create function fresh() returns int language plpgsql security definer as $$ begin return 1; end $$',
+      'drop function fresh()',
+    ],
+    ['a rule', 'create rule fresh as on insert to by_uuid do also nothing', 'drop rule fresh on by_uuid'],
+    [
+      'the right to create',
+      'grant create on schema public to rowhouse_app',
+      'revoke create on schema public from rowhouse_app',
+    ],
     ['a sequence', 'create sequence fresh; grant select on sequence fresh to rowhouse_app', 'drop sequence fresh'],
   ])('noticed: %s', async (_what, remove, restore) => {
     await expectClosed({
@@ -88,6 +137,20 @@ describe('relations', () => {
     ['a looser condition', 'alter policy rowhouse_isolation on by_uuid using (true)'],
     ['a looser check', 'alter policy rowhouse_isolation on by_uuid with check (true)'],
     ['a policy for one role', 'alter policy rowhouse_isolation on by_uuid to rowhouse_app'],
+    [
+      'a permissive policy of that name',
+      `drop policy rowhouse_isolation on by_uuid;
+        create policy rowhouse_isolation on by_uuid using (tenant_id = '00000000-0000-4000-8000-000000000000')`,
+    ],
+    [
+      'a policy for one command',
+      'drop policy rowhouse_isolation on by_uuid; create policy rowhouse_isolation on by_uuid as restrictive for select using (true)',
+    ],
+    ['no write guard', 'drop trigger rowhouse_guard on by_uuid'],
+    ['a write guard that never fires', 'alter table by_uuid disable trigger rowhouse_guard'],
+    ['no default', 'alter table by_uuid alter column tenant_id drop default'],
+    ['rows without a tenant', 'alter table by_uuid drop constraint rowhouse_tenant_present'],
+    ['the tenant of a row may change', 'grant update (tenant_id) on by_uuid to rowhouse_app'],
   ])('noticed on a protected table: %s', async (_what, remove) => {
     await expectClosed({
       probe: () => exposures(clients.owner),
@@ -104,6 +167,54 @@ describe('relations', () => {
       probe: () => exposures(clients.owner),
       removeProtection: asOwner(remove),
       restoreProtection: () => protect(clients.owner, 'by_day'),
+    })
+  })
+
+  test('a new table of rowhouse itself is noticed', async () => {
+    const probe = async () => [...(await exposures(clients.owner)), ...(await relationGaps(clients.owner))]
+    for (const table of [
+      'create table rowhouse.fresh (tenant_id text)',
+      'create table rowhouse.fresh (id int); grant select on rowhouse.fresh to rowhouse_app',
+      'create table rowhouse.fresh (tenant_id text); alter table rowhouse.fresh enable row level security',
+    ]) {
+      await expectClosed({
+        probe,
+        removeProtection: asRowhouseOwner(table),
+        restoreProtection: asRowhouseOwner('drop table rowhouse.fresh'),
+      })
+    }
+  })
+
+  test('a registry whose row-level security is not forced, and a view of its owner, are noticed', async () => {
+    for (const [remove, restore] of [
+      [
+        'alter table rowhouse.tenants no force row level security',
+        'alter table rowhouse.tenants force row level security',
+      ],
+      [
+        'alter table rowhouse.protected_tables disable row level security',
+        'alter table rowhouse.protected_tables enable row level security',
+      ],
+      ['create view rowhouse.fresh as select * from rowhouse.tenants', 'drop view rowhouse.fresh'],
+    ] as const) {
+      await expectClosed({
+        probe: () => relationGaps(clients.owner),
+        removeProtection: asRowhouseOwner(remove),
+        restoreProtection: asRowhouseOwner(restore),
+      })
+    }
+  })
+
+  test('operators reach no table of tenants: registries and receipts only', async () => {
+    const gaps = () =>
+      findIsolationGaps(clients.owner, {
+        role: 'rowhouse_admin',
+        sharedTables: [...Object.keys(OPERATORS_TABLES), 'rowhouse.exempt_tables'],
+      })
+    await expectClosed({
+      probe: gaps,
+      removeProtection: asOwner('create table fresh (id int); grant select on fresh to rowhouse_admin'),
+      restoreProtection: asOwner('drop table fresh'),
     })
   })
 
@@ -173,6 +284,11 @@ describe('functions', () => {
       `${created(pinned)}; ${comment}; grant execute on function rowhouse.fresh() to public`,
     ],
     ['no comment', 'has no comment', created(pinned)],
+    [
+      'an immutable function that reads a setting',
+      'is immutable and reads a setting',
+      `create function rowhouse.fresh() returns text language sql immutable return current_setting('app.tenant_id', true); ${comment}`,
+    ],
     [
       'a definer function for the application',
       'runs with the rights of its owner',

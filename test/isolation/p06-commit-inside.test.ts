@@ -16,21 +16,18 @@ const one = useOneConnection(database)
 
 const INSERT = "insert into events (id, kind, payload) values (100, 'half of a request', '{}')"
 
-const SPELLINGS = [
-  'commit',
+/** These end the transaction, and the half before them stays. */
+const ENDINGS = [
   'COMMIT WORK',
-  'end',
-  'rollback',
-  'abort',
+  'end transaction',
   'commit and chain',
   '/* a comment /* nested */ */ commit',
   '-- a line\ncommit',
   ';commit',
-  '\t\n\f\v commit',
-  'begin',
-  'start transaction',
-  "prepare transaction 'later'",
+  '\t\n\f commit',
 ]
+
+const SPELLINGS = ['commit', 'end', 'rollback', 'abort', 'begin', 'start transaction', "prepare transaction 'later'"]
 
 /** A request writes, ends the transaction, then fails: a half of it that stays is the leak. */
 async function halfOfARequest(transaction: typeof ours, spelling: string): Promise<unknown[]> {
@@ -67,6 +64,19 @@ test('a commit inside the callback is refused, and nothing of the request stays'
   let transaction = ours
   await expectClosed({
     probe: () => halfOfARequest(transaction, 'commit'),
+    removeProtection: async () => {
+      transaction = stock
+    },
+    restoreProtection: async () => {
+      transaction = ours
+    },
+  })
+})
+
+test.each(ENDINGS)('refused, and ends the transaction where it is not: %j', async (spelling) => {
+  let transaction = ours
+  await expectClosed({
+    probe: () => halfOfARequest(transaction, spelling),
     removeProtection: async () => {
       transaction = stock
     },

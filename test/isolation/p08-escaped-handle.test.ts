@@ -80,6 +80,20 @@ const ESCAPES: Record<string, (db: Kysely<any>) => Promise<() => Promise<unknown
     return () => nested!.selectFrom('invoices').selectAll().execute()
   },
   'a connection': async (db) => () => db.connection().execute((c) => c.selectFrom('invoices').selectAll().execute()),
+  'a stream': async (db) => {
+    const stream = db.selectFrom('invoices').selectAll().stream()
+    return () => stream.next()
+  },
+  'a stream that was begun': async (db) => {
+    const stream = db.selectFrom('invoices').selectAll().stream(1)
+    await stream.next()
+    return async () => {
+      await stream.next()
+      await stream.next()
+    }
+  },
+  'a controlled transaction': async (db) => () => db.startTransaction().execute(),
+  'an introspector': async (db) => () => db.introspection.getTables(),
   'a compiled query': async (db) => {
     const compiled = db.selectFrom('invoices').selectAll().compile()
     return () => db.executeQuery(compiled)

@@ -18,9 +18,14 @@ const login = `preset_${randomBytes(4).toString('hex')}`
 let pool: pg.Pool
 let rowhouse: Rowhouse
 
+// In this database only: others are looked at by other tests meanwhile.
+const here = () => `in database ${pg.escapeIdentifier(database.name)}`
+const preset = () => clients.superuser.query(`alter role ${login} ${here()} set app.tenant_id = '${GLOBEX}'`)
+const notPreset = () => clients.superuser.query(`alter role ${login} ${here()} reset app.tenant_id`)
+
 beforeAll(async () => {
   await clients.superuser.query(`create role ${login} login password 'preset' in role rowhouse_app`)
-  await clients.superuser.query(`alter role ${login} set app.tenant_id = '${GLOBEX}'`)
+  await preset()
   pool = new pg.Pool({ connectionString: withParts(database.url('app'), { user: login, password: 'preset' }), max: 1 })
   rowhouse = createRowhouse({ pool })
 })
@@ -45,6 +50,40 @@ test('a preset tenant is not the tenant of a request', async () => {
       probe = ours
     },
   })
+})
+
+test.each([
+  ['the options of the connection', `-c app.tenant_id=${GLOBEX}`, ''],
+  ['the database', '', `alter database %d set app.tenant_id = '${GLOBEX}'`],
+])('nor one that is preset by %s', async (_what, options, statement) => {
+  const name = pg.escapeIdentifier(database.name)
+  await notPreset()
+  if (statement !== '') await clients.superuser.query(statement.replace('%d', name))
+  const connectionString = withParts(database.url('app'), { user: login, password: 'preset' })
+  const ownPool = new pg.Pool({ connectionString, options, max: 1 })
+  const own = createRowhouse({ pool: ownPool })
+  try {
+    const ours = async () => [
+      ...(await own.withTenant(ACME, (db) => db.selectFrom('invoices').select('tenant_id').execute())),
+      ...(await own.query(ACME, (db) => db.selectFrom('invoices').select('tenant_id'))),
+    ]
+    const stock = async () => (await ownPool.query<{ tenant_id: string }>('select * from invoices')).rows
+    let ask: () => Promise<{ tenant_id: string }[]> = ours
+    await expectClosed({
+      probe: async () => (await ask()).filter((row) => row.tenant_id !== ACME),
+      removeProtection: async () => {
+        ask = stock
+      },
+      restoreProtection: async () => {
+        ask = ours
+      },
+    })
+  } finally {
+    await own.close()
+    await ownPool.end()
+    await clients.superuser.query(`alter database ${name} reset app.tenant_id`)
+    await preset()
+  }
 })
 
 test('rowhouse.query and the complete Kysely say their tenant as well', async () => {

@@ -43,6 +43,39 @@ test('a generic plan made for one tenant reads the setting of the next one', asy
   })
 })
 
+test('nor does the default of the tenant column stay in a generic plan', async () => {
+  const wrong = async (): Promise<unknown[]> => {
+    await clients.app.query('discard plans')
+    await clients.app.query('set plan_cache_mode = force_generic_plan')
+    await clients.app.query(
+      "prepare new_customer as insert into public.customers (email) values ('plan') returning tenant_id",
+    )
+    const found: unknown[] = []
+    try {
+      for (const tenantId of [...TENANTS, ACME]) {
+        const written = await inTenant(clients.app, tenantId, () => clients.app.query('execute new_customer')).then(
+          ({ rows }) => rows[0].tenant_id,
+          (error) => error.code,
+        )
+        if (written !== tenantId) found.push(written)
+      }
+    } finally {
+      await clients.app.query('deallocate new_customer; reset plan_cache_mode')
+    }
+    return found
+  }
+  await clients.owner.query(
+    `create or replace function public.immutable_tenant() returns text language sql immutable
+      as $$ select current_setting('app.tenant_id', true) $$`,
+  )
+  await expectClosed({
+    probe: wrong,
+    removeProtection: () =>
+      clients.owner.query('alter table customers alter column tenant_id set default immutable_tenant()'),
+    restoreProtection: () => protect(clients.owner, 'customers'),
+  })
+})
+
 test('the sessions of two tenants see their own invoices', async () => {
   const count = (tenantId: string) => inTenant(clients.app, tenantId, () => clients.app.query('select from invoices'))
   expect((await count(ACME)).rowCount).toBe(9)

@@ -54,6 +54,20 @@ describe('the start-up check', needs('superuser', 'realRoles'), () => {
   }
   const login = (user: string) => withParts(database.url('app'), { user, password: 'login' })
 
+  test('documented: pg_read_all_data reads every table, and of each the rows of the tenant only', async () => {
+    await admin.superuser.query(`grant pg_read_all_data to ${stranger}`)
+    const foreign = () =>
+      rowsInTenant(admin.superuser, ACME, `select tenant_id from invoices where tenant_id <> '${ACME}'`, {
+        role: stranger,
+      })
+    await expectClosed({
+      probe: foreign,
+      removeProtection: () => admin.superuser.query(`alter role ${stranger} bypassrls`),
+      restoreProtection: () => admin.superuser.query(`alter role ${stranger} nobypassrls`),
+    })
+    await admin.superuser.query(`revoke pg_read_all_data from ${stranger}`)
+  })
+
   test('refuses a superuser that keeps its own role', async () => {
     await expect(start(database.url('superuser'), null)).rejects.toMatchObject({ code: 'role_not_restricted' })
   })

@@ -5,6 +5,7 @@ import { useDatabase } from '../setup/database.ts'
 import { ACME, GLOBEX, protect, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed, REFUSED, unlessRefused } from './support/expect-closed.ts'
+import { exposures } from './support/exposures.ts'
 import { rowsInTenant } from './support/in-tenant.ts'
 
 const database = useDatabase()
@@ -125,5 +126,30 @@ describe("partitions of the application's own", () => {
     const { findings } = await protect(clients.owner, 'measurements')
     expect(findings.map(({ kind }) => kind)).toContain('future_partitions')
     expect(await foreignRowsOf('measurements')).toEqual([])
+  })
+})
+
+describe('a table that inherits from a protected one', () => {
+  const inherit = () =>
+    clients.owner.query(`
+      create table archived_invoices () inherits (invoices);
+      insert into archived_invoices (tenant_id, id, customer_id, note, total)
+        values ('${GLOBEX}', 900, gen_random_uuid(), 'archived', 1)`)
+
+  test('is filtered when it is read through the other, and noticed when it can be read itself', async () => {
+    await clients.owner.query(`set app.tenant_id = '${GLOBEX}'`)
+    await inherit()
+    await clients.owner.query('reset app.tenant_id')
+    expect(await rowsInTenant(clients.app, ACME, "select from invoices where note = 'archived'")).toEqual([])
+    expect(await rowsInTenant(clients.app, GLOBEX, "select from invoices where note = 'archived'")).toHaveLength(1)
+    await expectClosed({
+      probe: async () => [
+        ...(await unlessRefused(REFUSED, () => rowsInTenant(clients.app, ACME, 'select * from archived_invoices'))),
+        ...(await exposures(clients.owner, 'unprotected_table')).filter((line) => line.includes('may select')),
+      ],
+      removeProtection: () => clients.owner.query('grant select on archived_invoices to rowhouse_app'),
+      restoreProtection: () => clients.owner.query('revoke select on archived_invoices from rowhouse_app'),
+    })
+    await clients.owner.query('drop table archived_invoices')
   })
 })

@@ -5,6 +5,7 @@ import { useDatabase } from '../setup/database.ts'
 import { ACME, protect, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed } from './support/expect-closed.ts'
+import { exposures } from './support/exposures.ts'
 import { rowsInTenant } from './support/in-tenant.ts'
 
 const database = useDatabase({ needs: ['superuser'] })
@@ -40,6 +41,24 @@ describe('a view of an exempt owner', () => {
       restoreProtection: () => clients.superuser.query('alter view invoice_notes set (security_invoker = true)'),
     })
   })
+})
+
+test('a view of the tenant on a view of an exempt owner is no way around, and is reported', async () => {
+  await clients.superuser.query(`
+    create view inner_invoices with (security_invoker = true) as select * from invoices;
+    create view outer_invoices with (security_invoker = true) as select * from inner_invoices;
+    grant select on inner_invoices, outer_invoices to rowhouse_app`)
+  await expectClosed({
+    probe: () => foreignRows('outer_invoices'),
+    removeProtection: () => clients.superuser.query('alter view inner_invoices set (security_invoker = false)'),
+    restoreProtection: () => clients.superuser.query('alter view inner_invoices set (security_invoker = true)'),
+  })
+  await expectClosed({
+    probe: () => exposures(clients.owner, 'view_of_owner'),
+    removeProtection: () => clients.superuser.query('alter view outer_invoices reset (security_invoker)'),
+    restoreProtection: () => clients.superuser.query('alter view outer_invoices set (security_invoker = true)'),
+  })
+  await clients.superuser.query('drop view outer_invoices, inner_invoices')
 })
 
 test("a view of the table's own owner shows the rows of the tenant: the owner is subject to the policies", async () => {

@@ -1,10 +1,10 @@
 // P26: TRUNCATE, REFERENCES and TRIGGER are not subject to policies: with the grant, one tenant empties the table.
 // Closed: the application's role has none of them anywhere, and protect_table takes them away where it had.
 import { describe, expect, test } from 'vitest'
+import { reachableRelations } from '../../src/testing/reachable-relations.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { ACME, APP_TABLES, GLOBEX, protect, useAppTables } from './support/app-tables.ts'
-import { reachableRelations } from './support/catalog.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed, REFUSED, unlessRefused } from './support/expect-closed.ts'
 import { inTenant, rowsInTenant } from './support/in-tenant.ts'
@@ -47,6 +47,14 @@ describe('the matrix of privileges', needs('realRoles'), () => {
       probe: beyondRows,
       removeProtection: () => clients.owner.query(`grant ${privilege} on invoices to rowhouse_app`),
       restoreProtection: () => protect(clients.owner, 'invoices'),
+    })
+  })
+
+  test('nobody gave it references of a single column', async () => {
+    await expectClosed({
+      probe: beyondRows,
+      removeProtection: () => clients.owner.query('grant references (id) on invoices to rowhouse_app'),
+      restoreProtection: () => clients.owner.query('revoke references (id) on invoices from rowhouse_app'),
     })
   })
 

@@ -1,15 +1,14 @@
 // P28: select, insert, update, delete, merge, upsert, returning, cursors and copy each check policies on a path of their
 // own, and bugs were found in most. The matrix: every verb on every table that the application can reach, by catalog.
-
-import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { runAttempt, stateOf } from '../../src/testing/attempt.ts'
+import { reachableRelations } from '../../src/testing/reachable-relations.ts'
+import { describeTable, type TableShape } from '../../src/testing/table-shape.ts'
+import { VERBS } from '../../src/testing/verbs.ts'
 import { useDatabase } from '../setup/database.ts'
 import { ACME, canariesOf, GLOBEX, protect, TENANTS, useAppTables } from './support/app-tables.ts'
-import { reachableRelations } from './support/catalog.ts'
 import { useClients } from './support/clients.ts'
 import { inTenant, rowsInTenant, undone } from './support/in-tenant.ts'
-import { describeTable, type TableShape } from './support/table-shape.ts'
-import { VERBS } from './support/verbs.ts'
 
 const database = useDatabase()
 useAppTables(database)
@@ -39,44 +38,25 @@ beforeAll(async () => {
   }
 })
 
-/** Everything of the other tenant as it is now, to compare: counts and contents, read by that tenant itself. */
-async function stateOf(client: pg.ClientBase, tenantId: string): Promise<string> {
-  await client.query(`set local app.tenant_id = '${tenantId}'`)
-  const parts: string[] = []
-  for (const { name } of tables) {
-    const { rows } = await client.query(`select t::text as row from ${name} t order by 1`)
-    parts.push(`${name}: ${rows.map((row) => row.row).join('; ')}`)
-  }
-  return parts.join('\n')
-}
+/**
+ * Refusals that are fine: by a policy, by a privilege, by a key of the own row, or where the verb does not exist. Any
+ * other error would mean that the statement never reached the table.
+ */
+const REFUSALS = ['42501', '23505', '23514', '23502', '23503', '0A000', '42809', '24000', '21000']
 
 /** Runs a verb as acme on a table that both tenants have rows in: what it returned or changed of globex. */
-async function attack(table: TableShape, verb: (typeof VERBS)[string]): Promise<string[]> {
+async function attack(table: TableShape, verb: (typeof VERBS)[string]): Promise<readonly string[]> {
   return inTenant(clients.app, ACME, async () => {
-    const before = await stateOf(clients.app, GLOBEX)
-    await clients.app.query(`set local app.tenant_id = '${ACME}'`)
-    const found: string[] = []
-    await clients.app.query('savepoint attack')
-    try {
-      for (const statement of verb(table, { own: ACME, other: GLOBEX })) {
-        const { rows } = await clients.app.query(statement)
-        // Everything that comes back must be acme's, by the tenant column and by the content.
-        for (const row of rows ?? []) {
-          const text = JSON.stringify(row)
-          if (text.includes(GLOBEX)) found.push(text)
-        }
-      }
-    } catch (error) {
-      const { code, message, detail, hint } = error as pg.DatabaseError
-      await clients.app.query('rollback to savepoint attack')
-      if (`${message}${detail}${hint}`.includes(canariesOf(GLOBEX))) found.push(`error: ${message} ${detail} ${hint}`)
-      // A refusal is fine: by a policy, by a privilege, by a key of the own row, or where the verb does not exist.
-      if (!['42501', '23505', '23514', '23502', '23503', '0A000', '42809', '24000', '21000'].includes(code!))
-        throw error
-    }
-    const after = await stateOf(clients.app, GLOBEX)
-    if (after !== before) found.push(`changed: ${after}`)
-    return found
+    const { evidence, refusal } = await runAttempt(clients.app, {
+      statements: verb(table, { own: ACME, other: GLOBEX }),
+      own: ACME,
+      other: GLOBEX,
+      canaries: [GLOBEX],
+      watched: tables,
+      before: await stateOf(clients.app, GLOBEX, tables),
+    })
+    if (refusal !== undefined && !REFUSALS.includes(refusal.code!)) throw refusal
+    return evidence
   })
 }
 

@@ -53,6 +53,59 @@ describe('a tenant learns nothing from a key that another tenant has', () => {
     })
   })
 
+  test.each([
+    [
+      'an upsert that updates',
+      `insert into coupons (code) values ('SUMMER') on conflict (%k) do update set code = excluded.code returning code`,
+    ],
+    [
+      'an upsert by the name of no key',
+      `with tried as (insert into coupons (code) values ('SUMMER') on conflict do nothing returning code)
+        select code from tried`,
+    ],
+    [
+      'a merge that inserts',
+      `merge into coupons c using (values ('SUMMER')) s (code) on c.code = s.code
+        when not matched then insert (code) values (s.code)`,
+    ],
+  ])('by %s', async (_form, statement) => {
+    let key = 'tenant_id, code'
+    await expectClosed({
+      probe: async () => {
+        try {
+          const rows = await rowsInTenant(clients.app, ACME, statement.replace('%k', key))
+          return rows.length === 1 || statement.startsWith('merge') ? [] : ['nothing was inserted']
+        } catch (error) {
+          return [error]
+        }
+      },
+      removeProtection: async () => {
+        await globalKey()
+        key = 'code'
+      },
+      restoreProtection: async () => {
+        await ownKeys()
+        key = 'tenant_id, code'
+      },
+    })
+  })
+
+  test('by an exclusion constraint', async () => {
+    const [add, drop] = [
+      'alter table coupons add constraint everywhere exclude using btree (code with =)',
+      'alter table coupons drop constraint everywhere',
+    ]
+    await expectClosed({
+      probe: () =>
+        rowsInTenant(clients.app, ACME, "insert into coupons (code) values ('SUMMER')").then(
+          () => [],
+          (error) => [error.code],
+        ),
+      removeProtection: () => clients.owner.query(add),
+      restoreProtection: () => clients.owner.query(drop),
+    })
+  })
+
   test('by an update into it', async () => {
     await rowsInTenant(clients.app, ACME, "insert into coupons (code) values ('AUTUMN')", { commit: true })
     await expectClosed({

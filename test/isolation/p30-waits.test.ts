@@ -61,6 +61,29 @@ test('an insert does not wait for the same key of another tenant', async () => {
   })
 })
 
+test('a reference does not wait for the same key of another tenant', async () => {
+  await clients.owner.query(`
+    create table shelves (tenant_id text not null, id int not null, primary key (tenant_id, id));
+    create table books (tenant_id text not null, id int, shelf int, primary key (tenant_id, id),
+      constraint books_shelf foreign key (tenant_id, shelf) references shelves)`)
+  for (const table of ['shelves', 'books']) await protect(clients.owner, table)
+  const withTenant = 'foreign key (tenant_id, shelf) references shelves'
+  let number = 0
+  await expectClosed({
+    probe: async () => {
+      const id = ++number
+      const asker = `insert into shelves (id) values (${id}); insert into books (id, shelf) values (${id}, ${id})`
+      return waits(`insert into shelves (id) values (${id})`, asker)
+    },
+    removeProtection: () =>
+      clients.owner.query(`alter table shelves add constraint everywhere unique (id);
+        alter table books drop constraint books_shelf, add constraint books_shelf foreign key (shelf) references shelves (id)`),
+    restoreProtection: () =>
+      clients.owner.query(`alter table books drop constraint books_shelf, add constraint books_shelf ${withTenant};
+        alter table shelves drop constraint everywhere`),
+  })
+})
+
 test.each([
   ['insert', "insert into events (id, kind, payload) values (500, '', '{}')"],
   ['update', "update events set kind = 'changed' where id = 1"],

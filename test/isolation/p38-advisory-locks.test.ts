@@ -64,7 +64,9 @@ test(
     const begin = `begin; set local role rowhouse_app; set local app.tenant_id = '${GLOBEX}'; set local lock_timeout = '100ms'`
     await holder.run(`${begin}; insert into events (id, kind, payload) values (201, '', '{}')`)
     const { rows } = await spy.client.query(
-      "select (classid::bigint << 32 | objid::bigint)::text as key from pg_locks where locktype = 'advisory' and objsubid = 1 and granted",
+      `select (classid::bigint << 32 | objid::bigint)::text as key from pg_locks
+        where locktype = 'advisory' and objsubid = 1 and granted
+          and database = (select oid from pg_database where datname = current_database())`,
     )
     await holder.run('rollback')
     await spy.run(`begin; select pg_advisory_xact_lock(${rows[0].key})`)

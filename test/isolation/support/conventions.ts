@@ -1,5 +1,7 @@
 import type pg from 'pg'
 
+const SCHEMAS = "('rowhouse', 'rowhouse_partitions')"
+
 /** Why a function may be executed by everybody. */
 export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
   current_tenant: 'tells a session what it set itself',
@@ -26,6 +28,15 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
 }
 
+/** The source of a function `p`. */
+const SOURCE = 'coalesce(pg_get_function_sqlbody(p.oid), p.prosrc)'
+
+/** In a quoted text, such as that of a policy, the quote would be doubled. */
+const READS_SETTING = "'current_setting\\s*\\(\\s*''[^'']'"
+
+/** Condition that holds for functions `p` whose result depends on the tenant that is set. */
+export const READS_TENANT = `${SOURCE} ~ ${READS_SETTING}`
+
 export type Gap =
   | 'has no comment'
   | 'search_path is not pinned'
@@ -34,6 +45,9 @@ export type Gap =
   | 'belongs to a role that policies do not hold for'
   | 'does not belong to rowhouse_owner'
   | 'is leakproof'
+  | 'is immutable and reads a setting'
+  | 'is a view of its owner'
+  | 'has row-level security that is not enabled and forced'
 
 export interface FunctionGap {
   readonly name: string
@@ -59,10 +73,33 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
         union all select 'belongs to a role that policies do not hold for' where o.rolsuper or o.rolbypassrls
         union all select 'does not belong to rowhouse_owner' where o.rolname <> 'rowhouse_owner'
         union all select 'is leakproof' where p.proleakproof
+        -- Folded into a cached plan, where the next tenant finds it.
+        union all select 'is immutable and reads a setting'
+          where p.provolatile = 'i' and ${READS_TENANT}
       ) g
       where p.pronamespace = 'rowhouse'::regnamespace
       order by 1, 2`,
     [Object.keys(PUBLIC_FUNCTIONS), Object.keys(DEFINER_FUNCTIONS_OF_THE_APPLICATION)],
+  )
+  return rows
+}
+
+/** Relations of rowhouse that break a convention: views with the rights of their owner, policies that don't hold. */
+export async function relationGaps(client: pg.ClientBase): Promise<{ name: string; gap: Gap }[]> {
+  const { rows } = await client.query<{ name: string; gap: Gap }>(
+    `select c.oid::regclass::text as name, g.gap
+      from pg_class c
+      cross join lateral (
+        select 'is a view of its owner' as gap
+          where c.relkind = 'v' and not coalesce((select o.option_value::boolean from pg_options_to_table(c.reloptions) o
+            where o.option_name = 'security_invoker'), false)
+        union all select 'has row-level security that is not enabled and forced'
+          where c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)
+            and (exists (select from pg_policy p where p.polrelid = c.oid)
+              or exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped))
+      ) g
+      where c.relnamespace in (select oid from pg_namespace where nspname in ${SCHEMAS})
+      order by 1, 2`,
   )
   return rows
 }
@@ -78,8 +115,6 @@ export async function policyFunctionGaps(client: pg.ClientBase): Promise<unknown
   )
   return rows
 }
-
-const SCHEMAS = "('rowhouse', 'rowhouse_partitions')"
 
 /** Objects of rowhouse without a comment: schemas, relations, columns, functions, types, policies, constraints' domains, roles. */
 export async function uncommented(client: pg.ClientBase): Promise<string[]> {

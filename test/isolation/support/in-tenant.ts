@@ -46,7 +46,7 @@ export async function undone<T>(client: pg.ClientBase, work: () => Promise<T>): 
   try {
     return await work()
   } finally {
-    await client.query('rollback to savepoint undone')
+    await client.query('rollback to savepoint undone; release savepoint undone')
   }
 }
 

@@ -18,15 +18,17 @@ const asTenant = (table: TableShape, tenantId: string) =>
 
 const columnList = ({ columns }: TableShape) => columns.join(', ')
 
-const conflictTarget = ({ tenantColumn, key }: TableShape) => `(${[tenantColumn, ...key].join(', ')})`
+const conflictTarget = ({ primaryKey }: TableShape) => `(${primaryKey.join(', ')})`
 
 const same = (table: TableShape, left: string, right: string) =>
-  table.key.map((column) => `${left}.${column} = ${right}.${column}`).join(' and ')
+  table.key.map((column) => `${left}.${column} = ${right}.${column}`).join(' and ') || 'true'
 
 /** Rows `t` of one tenant whose key the other one has not, so that no key stands in the way of moving them. */
 const onlyOf = ({ name, tenantColumn, key }: TableShape, tenantId: string, other: string) =>
-  `t.${tenantColumn} = '${tenantId}' and (${key.map((column) => `t.${column}`).join(', ')}) not in
-    (select ${key.join(', ')} from ${name} where ${tenantColumn} = '${other}')`
+  key.length === 0
+    ? `t.${tenantColumn} = '${tenantId}'`
+    : `t.${tenantColumn} = '${tenantId}' and (${key.map((column) => `t.${column}`).join(', ')}) not in
+        (select ${key.join(', ')} from ${name} where ${tenantColumn} = '${other}')`
 
 /** A change that leaves a trace even where the value is the same: the row is gone and back, or has a new one. */
 const touch = ({ plainColumn, tenantColumn }: TableShape) =>
@@ -111,6 +113,17 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, sides.other)} from ${table.name} t
       where ${onlyOf(table, sides.own, sides.other)} returning *`,
   ],
+  // A row that is returned, or looked for, is checked as one that is read as well; these only write.
+  // The newest row, whose key the other tenant has not: with the policies in force its keys can't be looked up.
+  'insert for the other tenant, unread': (table, sides) => [
+    `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, sides.other)}
+      from (select * from ${table.name} where ${table.tenantColumn} = '${sides.own}' order by ctid desc limit 1) t`,
+  ],
+  'update to the other tenant, unread': (table, sides) => [
+    `delete from ${table.name} where ctid <> (select max(ctid) from ${table.name} where ${table.tenantColumn} = '${sides.own}')
+      and ${table.tenantColumn} = '${sides.own}'`,
+    `update ${table.name} set ${table.tenantColumn} = '${sides.other}'`,
+  ],
   'insert of everything, into the own tenant': (table, sides) => [
     `delete from ${table.name} where ${table.tenantColumn} = '${sides.own}'`,
     `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, sides.own)} from ${table.name} t on conflict do nothing returning *, (select string_agg(distinct ${table.tenantColumn}, ',') from ${table.name}) as tenants`,
@@ -119,10 +132,13 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, sides.other)} from ${table.name} t on conflict do nothing returning *`,
     `select string_agg(distinct ${table.tenantColumn}, ',') as tenants from ${table.name}`,
   ],
-  'upsert that updates': (table, sides) => [
-    `insert into ${table.name} (${columnList(table)}) select distinct on (${table.key.map((k) => `t.${k}`).join(', ')}) ${asTenant(table, sides.other)} from ${table.name} t
+  'upsert that updates': (table, sides) =>
+    table.key.length === 0
+      ? []
+      : [
+          `insert into ${table.name} (${columnList(table)}) select distinct on (${table.key.map((k) => `t.${k}`).join(', ')}) ${asTenant(table, sides.other)} from ${table.name} t
       on conflict ${conflictTarget(table)} do update set ${touch(table).replace('= ', '= excluded.')} returning *`,
-  ],
+        ],
   merge: (table) => [
     `merge into ${table.name} t using (select * from ${table.name}) s on ${same(table, 't', 's')} and t.${table.tenantColumn} = s.${table.tenantColumn}
       when matched then delete`,
@@ -143,8 +159,8 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       select array_agg(distinct t.${table.tenantColumn}) as seen, (select array_agg(distinct ${table.tenantColumn}) from touched) as touched from ${table.name} t`,
   ],
   truncate: ({ name }) => [`truncate ${name} cascade`],
-  'do block': ({ name, tenantColumn }) => [
-    `do $$ declare r record; begin for r in select * from ${name} where ${tenantColumn} <> 'acme' loop raise exception using errcode = '21000', message = r::text; end loop; end $$`,
+  'do block': ({ name, tenantColumn }, { own }) => [
+    `do $$ declare r record; begin for r in select * from ${name} where ${tenantColumn} <> '${own}' loop raise exception using errcode = '21000', message = r::text; end loop; end $$`,
     `select string_agg(distinct ${tenantColumn}, ',') as tenants from ${name}`,
   ],
   'function of its own': ({ name, tenantColumn }) => [

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 
-/** A relation that the role can do something with. */
+/** A relation that a role can do something with. */
 export interface ReachableRelation {
   /** With its schema, quoted where needed. */
   readonly name: string
@@ -16,8 +16,8 @@ const TABLE_PRIVILEGES = ['select', 'insert', 'update', 'delete', 'truncate', 'r
 const COLUMN_PRIVILEGES = ['select', 'insert', 'update', 'references']
 
 /**
- * Every relation outside the system catalogs on which `role` has any privilege and whose schema it may use. Read from
- * the catalogs alone: nobody keeps a list.
+ * Every relation outside the system catalogs on which `role` has any privilege and whose schema it may use, without
+ * those that belong to an extension. Read from the catalogs alone: nobody keeps a list.
  */
 export async function reachableRelations(client: pg.ClientBase, role = 'rowhouse_app'): Promise<ReachableRelation[]> {
   const { rows } = await client.query<ReachableRelation>(
@@ -40,6 +40,8 @@ export async function reachableRelations(client: pg.ClientBase, role = 'rowhouse
       where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and p.privileges is not null
         and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and n.nspname not like 'pg\\_temp\\_%'
         and has_schema_privilege($1, n.oid, 'usage')
+        and not exists (select from pg_depend d
+          where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
       order by 1`,
     [role, TABLE_PRIVILEGES, COLUMN_PRIVILEGES],
   )

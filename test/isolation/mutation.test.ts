@@ -1,0 +1,377 @@
+// Mutation of the SQL: each protection is taken away or weakened, in a transaction that is rolled back, and at least one
+// detector has to notice: the coverage checks, the manifest of privileges, or a probe. A mutant that survives is a
+// protection that no test would miss.
+import type pg from 'pg'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { findIsolationGaps } from '../../src/testing/index.ts'
+import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
+import { protect, provision, useAppTables } from './support/app-tables.ts'
+import { useClients } from './support/clients.ts'
+import { READS_TENANT } from './support/conventions.ts'
+import { catalogDetectors, type Detector, firstToNotice, PROBES } from './support/detectors.ts'
+import { privilegeManifest } from './support/privilege-manifest.ts'
+
+// Where every login is a superuser, its policies and privileges hold for nobody.
+const database = useDatabase({ needs: ['realRoles'] })
+useAppTables(database)
+const clients = useClients(database, 'owner', 'operator')
+
+let detectors: Readonly<Record<string, Detector>>
+
+beforeAll(async () => {
+  await clients.owner.query(`
+    create table by_uuid (tenant_id uuid not null, id int, primary key (tenant_id, id));
+    create table by_day (tenant_id text not null, day date, primary key (tenant_id, day)) partition by range (day);
+    create table by_day_2026 partition of by_day for values from ('2026-01-01') to ('2027-01-01')`)
+  for (const table of ['by_uuid', 'by_day']) await protect(clients.owner, table)
+  await provision(clients.operator, 'suspended', 'erased')
+  await clients.operator.query(
+    "begin; set local role rowhouse_admin; select rowhouse.suspend_tenant('suspended'), rowhouse.erase_tenant('erased'); commit",
+  )
+  detectors = { ...catalogDetectors(await privilegeManifest(clients.owner)), ...PROBES }
+})
+
+interface Mutant {
+  readonly name: string
+  readonly sql: string
+}
+
+/** Names of the mutants that nobody noticed. The detector that is likely to notice comes first, which saves time. */
+async function survivors(client: pg.ClientBase, mutants: readonly Mutant[], likely = 'gaps'): Promise<string[]> {
+  expect(mutants.length).toBeGreaterThan(0)
+  const ordered = { [likely]: detectors[likely]!, ...detectors }
+  const found: string[] = []
+  for (const { name, sql } of mutants) {
+    await client.query('begin')
+    try {
+      await client.query(`set local client_min_messages = warning; ${sql}; set local role none`)
+      if ((await firstToNotice(client, ordered)) === undefined) found.push(name)
+    } finally {
+      await client.query('rollback')
+    }
+  }
+  return found
+}
+
+/** A mutant of each object: statements with %s for its name. The login may do what the owners of the objects may. */
+function ofEach(names: readonly string[], ...statements: readonly string[]): Mutant[] {
+  return names.flatMap((name) => statements.map((statement) => mutant(statement.replaceAll('%s', () => name))))
+}
+
+const mutant = (sql: string): Mutant => ({ name: sql, sql })
+
+const read = async (sql: string) => (await clients.owner.query<{ name: string }>(sql)).rows.map(({ name }) => name)
+
+/** Registered tables and their partitions; of many that are alike, the first few. */
+const RELATIONS = `
+  select format('%I.%I', n.nspname, c.relname) as name
+    from rowhouse.protected_tables p
+    cross join lateral (
+      select p.relation as relid
+      union (select t.relid from pg_partition_tree(p.relation) t order by t.level, t.relid limit 5)
+    ) t
+    join pg_class c on c.oid = t.relid
+    join pg_namespace n on n.oid = c.relnamespace`
+const TABLES = `${RELATIONS} where c.oid = p.relation`
+const PARTITIONS = `${RELATIONS} where c.oid <> p.relation`
+const FUNCTIONS = `
+  select p.oid::regprocedure::text as name
+    from pg_proc p where p.pronamespace = 'rowhouse'::regnamespace`
+
+test('nothing is noticed without a mutant, by any detector', async () => {
+  await clients.owner.query('begin')
+  try {
+    for (const [name, detect] of Object.entries(detectors)) {
+      expect(await firstToNotice(clients.owner, { [name]: detect }), name).toBeUndefined()
+    }
+  } finally {
+    await clients.owner.query('rollback')
+  }
+})
+
+describe('every mutant is noticed', () => {
+  test('row-level security of each relation', async () => {
+    const mutants = ofEach(
+      await read(RELATIONS),
+      'alter table %s disable row level security',
+      'alter table %s no force row level security',
+    )
+    expect(mutants.length).toBeGreaterThan(15)
+    expect(await survivors(clients.owner, mutants)).toEqual([])
+  }, 60_000)
+
+  test.each(['rowhouse_tenant', 'rowhouse_isolation'])(
+    'the policy %s of each relation',
+    async (policy) => {
+      const mutants = ofEach(
+        await read(RELATIONS),
+        `drop policy ${policy} on %s`,
+        `alter policy ${policy} on %s using (true)`,
+        `alter policy ${policy} on %s with check (true)`,
+        `alter policy ${policy} on %s to rowhouse_app`,
+        `drop policy ${policy} on %s; create policy ${policy} on %s as restrictive for select using (true)`,
+      )
+      expect(await survivors(clients.owner, mutants)).toEqual([])
+    },
+    120_000,
+  )
+
+  test('another policy, a looser condition that looks alike', async () => {
+    const setting = "current_setting('app.tenant_id', true)"
+    const mutants = ofEach(
+      (await read(TABLES)).filter((name) => name !== 'public.by_uuid'),
+      'create policy careless on %s using (true)',
+      `alter policy rowhouse_isolation on %s using (tenant_id = ${setting} or tenant_id = 'shared')`,
+      `alter policy rowhouse_isolation on %s using (tenant_id = ${setting} or ${setting} is null)`,
+      `alter policy rowhouse_isolation on %s using (lower(tenant_id) = lower(${setting}))`,
+      `alter policy rowhouse_isolation on %s using (tenant_id like ${setting})`,
+      `alter policy rowhouse_isolation on %s using (tenant_id >= ${setting})`,
+      "alter policy rowhouse_isolation on %s using (tenant_id = current_setting('app.tenant', true))",
+    )
+    expect(await survivors(clients.owner, mutants)).toEqual([])
+  })
+
+  test('privileges', async () => {
+    const mutants = [
+      ...ofEach(
+        await read(PARTITIONS),
+        'grant select on %s to rowhouse_app',
+        'grant insert on %s to public',
+        'grant truncate on %s to rowhouse_app',
+      ),
+      ...ofEach(
+        await read(TABLES),
+        'grant truncate on %s to rowhouse_app',
+        'grant references on %s to rowhouse_app',
+        'grant trigger on %s to public',
+        'grant update on %s to rowhouse_app',
+        'grant update (tenant_id) on %s to rowhouse_app',
+        'grant all on %s to public',
+      ),
+      ...ofEach(
+        ['rowhouse'],
+        'grant create on schema %s to rowhouse_app',
+        'grant usage on schema %s_partitions to rowhouse_app',
+        'grant select on all tables in schema %s to rowhouse_app',
+        'grant insert on %s.tenants to rowhouse_app',
+        'grant select (lock_key) on %s.tenants to rowhouse_app',
+        'grant update (status) on %s.tenants to rowhouse_admin',
+        'grant delete on %s.erasures to rowhouse_admin',
+        'grant insert on %s.protected_tables to rowhouse_app',
+        'alter default privileges for role rowhouse_owner grant select on tables to rowhouse_app',
+        'alter default privileges for role rowhouse_owner grant execute on functions to public',
+      ),
+    ]
+    expect(await survivors(clients.owner, mutants)).toEqual([])
+  }, 120_000)
+
+  test('what makes a table tenant-owned', async () => {
+    const mutants = ofEach(
+      await read(TABLES),
+      'drop trigger rowhouse_guard on %s',
+      'alter table %s disable trigger rowhouse_guard',
+      'alter table %s enable replica trigger rowhouse_guard',
+      'drop trigger rowhouse_guard on %s; create trigger rowhouse_guard before insert on %s for each statement execute function rowhouse.guard_tenant_write()',
+      'alter table %s alter column tenant_id drop default',
+      'alter table %s drop constraint rowhouse_tenant_present',
+      'create view all_rows as select * from %s',
+      'create materialized view all_rows as select * from %s; grant select on all_rows to rowhouse_app',
+      'create rule also as on delete to %s do also nothing',
+      'create table copies as select * from %s; grant select on copies to rowhouse_app',
+      'create table copies as select * from %s',
+    )
+    const defaults = [mutant("alter table invoices alter column tenant_id set default 'acme'")]
+    expect(await survivors(clients.owner, [...mutants, ...defaults])).toEqual([])
+  }, 120_000)
+
+  test('keys and foreign keys without the tenant', async () => {
+    const mutants = [
+      'create unique index everywhere on invoices (id) where id < 0',
+      "create unique index everywhere on invoices ((note || ''))",
+      'create unique index everywhere on invoices (note) include (tenant_id)',
+      'create unique index everywhere on by_uuid (id) where id > 0',
+      'alter table invoices add constraint everywhere exclude using btree (note with =)',
+      `create unique index everywhere on customers (id);
+        alter table invoices add constraint everywhere foreign key (customer_id) references customers (id)`,
+    ]
+    expect(await survivors(clients.owner, mutants.map(mutant))).toEqual([])
+  })
+
+  test('the registries', async () => {
+    const mutants = ofEach(
+      ['rowhouse.tenants'],
+      'alter policy tenant_own_row on %s using (true)',
+      'create policy more on %s for select using (true)',
+      'alter policy operators_see_all on %s to public',
+      'alter policy owner_all on %s to public',
+      'alter table %s disable row level security',
+      'alter table %s no force row level security',
+      'alter table rowhouse.protected_tables no force row level security',
+      'alter table rowhouse.exempt_tables disable row level security',
+      'create table rowhouse.notes (tenant_id text)',
+      'create view rowhouse.everybody as select tenant_id, name from %s',
+    )
+    expect(await survivors(clients.owner, mutants)).toEqual([])
+  })
+
+  test('every function of rowhouse', async () => {
+    const functions = await read(FUNCTIONS)
+    const pinned = await read(`${FUNCTIONS} and p.prosqlbody is null`)
+    const guarded = functions.filter(
+      (name) => !/^rowhouse\.(current_tenant|require_tenant|raise_no_tenant)\(/.test(name),
+    )
+    const mutants = [
+      ...ofEach(
+        pinned,
+        'alter function %s reset search_path',
+        'alter function %s set search_path = pg_temp, pg_catalog',
+      ),
+      ...ofEach(guarded, 'grant execute on function %s to public'),
+      ...ofEach(
+        await read(`${FUNCTIONS} and not p.prosecdef and has_function_privilege('rowhouse_app', p.oid, 'execute')`),
+        'alter function %s security definer',
+      ),
+      ...ofEach(
+        await read(`${FUNCTIONS} and ${READS_TENANT} and p.prorettype <> 'trigger'::regtype`),
+        'alter function %s immutable',
+      ),
+    ]
+    expect(mutants.length).toBeGreaterThan(100)
+    expect(await survivors(clients.owner, mutants, 'conventions')).toEqual([])
+  }, 120_000)
+
+  /** Functions that do nothing, or the wrong thing. */
+  const STUBS: readonly [signature: string, options: string, body: string][] = [
+    ['enter_tenant() returns void', 'stable', 'begin end'],
+    ['check_tenant_status(p_tenant text, p_status text) returns void', 'immutable', 'begin end'],
+    ['check_tenant_id(p_tenant text) returns void', 'immutable', 'begin end'],
+    ['raise_no_tenant() returns text', 'stable', "begin return 'acme'; end"],
+    ['guard_tenant_write() returns trigger', 'volatile security definer', 'begin return null; end'],
+    [
+      'guard_tenant_write() returns trigger',
+      'volatile security definer',
+      `begin if (select status from rowhouse.tenants where tenant_id = current_setting('app.tenant_id', true)) <> 'active' then
+        perform rowhouse.check_tenant_status('', 'suspended'); end if; return null; end`,
+    ],
+    ['tenant_condition(p_column name, p_type regtype) returns text', 'immutable', "begin return 'true'; end"],
+    [
+      'tenant_default(p_type regtype) returns text',
+      'immutable',
+      `begin return quote_literal('acme') || '::' || p_type; end`,
+    ],
+    ['policy_statements(p_relation regclass, p_column name, p_type regtype) returns setof text', 'stable', 'begin end'],
+    [
+      'has_tenant_policy(p_relation regclass, p_policy name, p_permissive boolean, p_column name, p_type regtype) returns boolean',
+      'stable',
+      'begin return true; end',
+    ],
+    ['secure_partition(p_partition regclass, p_column name, p_type regtype) returns void', 'volatile', 'begin end'],
+    [
+      'plan_policies(p_table regclass, p_column name, p_type regtype) returns table (statement text, purpose text)',
+      'stable',
+      'begin end',
+    ],
+    [
+      'plan_privileges(p_table regclass, p_column name) returns table (statement text, purpose text)',
+      'stable',
+      `begin statement := format('grant all on %s to rowhouse_app', p_table); return next; end`,
+    ],
+    [
+      'plan_tenant_column(p_table regclass, p_column name, p_type regtype, p_existing_rows text) returns table (statement text, purpose text)',
+      'stable',
+      'begin end',
+    ],
+    [
+      'protection_findings(p_table regclass, p_column name) returns table (level text, kind text, object text, detail text, mend text)',
+      'stable',
+      'begin end',
+    ],
+    [
+      'erase_tenant(p_tenant text, p_dry_run boolean) returns jsonb',
+      'volatile security definer',
+      "begin return '{}'; end",
+    ],
+    ['unregistered_obstacles(p_tenant text) returns table (message text, hint text)', 'stable', 'begin end'],
+  ]
+
+  test.each(STUBS.map(([signature, options, body], index) => [index + 1, signature, options, body] as const))(
+    'a function that does something else, %i: %s',
+    async (_number, signature, options, body) => {
+      const name = signature!.slice(0, signature!.indexOf('('))
+      // A default of a parameter can't be taken away, so it is kept.
+      const { rows } = await clients.owner.query<{ given: string; result: string }>(
+        "select pg_get_function_arguments(oid) as given, pg_get_function_result(oid) as result from pg_proc where proname = $1 and pronamespace = 'rowhouse'::regnamespace",
+        [name],
+      )
+      expect(rows, `${name} is no function of rowhouse any more: mend the list`).toHaveLength(1)
+      const { given, result } = rows[0]!
+      const sql = `set local role rowhouse_owner; create or replace function rowhouse.${name}(${given}) returns ${result}
+        language plpgsql ${options} set search_path = pg_catalog, pg_temp as $stub$ ${body} $stub$`
+      expect(await survivors(clients.owner, [{ name: signature!, sql }])).toEqual([])
+    },
+  )
+})
+
+describe('with the rights of a superuser', needs('superuser', 'realRoles'), () => {
+  test('owners and roles for whom policies do not hold, and leakproof functions', async () => {
+    const superuser = await database.connect('superuser')
+    const me = 'session_user'
+    const mutants = [
+      ...(await read(FUNCTIONS)).flatMap((name) => [
+        { name: `${name} of a superuser`, sql: `alter function ${name} owner to ${me}` },
+        { name: `${name} leakproof`, sql: `alter function ${name} leakproof` },
+      ]),
+      ...(await read(TABLES)).map((name) => ({
+        name: `a view of a superuser on ${name}`,
+        sql: `create view all_rows as select * from ${name}; grant select on all_rows to rowhouse_app`,
+      })),
+      {
+        name: 'a function of a superuser',
+        sql: `create function peek() returns setof invoices language sql security definer set search_path = public, pg_temp
+          as $$ select * from invoices $$`,
+      },
+      { name: 'a preset tenant', sql: `alter database "${database.name}" set app.tenant_id = 'acme'` },
+      {
+        name: 'a foreign table',
+        sql: `create foreign data wrapper nothing; create server elsewhere foreign data wrapper nothing;
+          create foreign table remote (id int) server elsewhere; grant select on remote to rowhouse_app`,
+      },
+      {
+        name: 'a schema of rowhouse of somebody else',
+        sql: `alter schema rowhouse_partitions owner to ${me}; grant usage on schema rowhouse_partitions to rowhouse_app`,
+      },
+    ]
+    expect(await survivors(superuser, mutants, 'conventions')).toEqual([])
+  }, 120_000)
+
+  test('a role of requests that may do more than rowhouse_app', async () => {
+    const superuser = await database.connect('superuser')
+    const role = `mutant_${database.name.replaceAll(/\W/g, '').slice(-20)}`
+    const { rows } = await clients.owner.query('select quote_ident(current_user) as owner')
+    const { owner } = rows[0]
+    const survivors: string[] = []
+    for (const statement of [
+      `alter role ${role} bypassrls`,
+      `alter role ${role} superuser`,
+      `grant ${owner} to ${role}`,
+      `create role exempt_${role} bypassrls; grant exempt_${role} to ${role}`,
+      `grant rowhouse_owner to ${role}`,
+      `grant truncate on invoices to ${role}`,
+      `grant select on by_day_2026 to ${role}`,
+      `grant create on schema public to ${role}`,
+      `grant update on rowhouse.tenants to ${role}`,
+      `alter table invoices owner to ${role}`,
+    ]) {
+      await superuser.query(`begin; create role ${role} in role rowhouse_app`)
+      try {
+        expect(await findIsolationGaps(superuser, { role })).toEqual([])
+        await superuser.query(statement)
+        if ((await findIsolationGaps(superuser, { role })).length === 0) survivors.push(statement)
+      } finally {
+        await superuser.query('rollback')
+      }
+    }
+    expect(survivors).toEqual([])
+  })
+})
