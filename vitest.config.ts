@@ -10,6 +10,7 @@ export default defineConfig({
       { find: /^rowhouse$/, replacement: source('index.ts') },
       { find: /^rowhouse\/embedded$/, replacement: source('embedded/index.ts') },
       { find: /^rowhouse\/keyv$/, replacement: source('keyv/index.ts') },
+      { find: /^rowhouse\/langgraph$/, replacement: source('langgraph/index.ts') },
       { find: /^rowhouse\/unstorage$/, replacement: source('unstorage/index.ts') },
       { find: /^rowhouse\/testing$/, replacement: source('testing/index.ts') },
     ],
