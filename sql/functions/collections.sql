@@ -126,6 +126,24 @@ $$;
 comment on function rowhouse.has_vector_index(regclass) is
   'Whether the table or partition has a usable HNSW index.';
 
+create or replace function rowhouse.vector_index(p_relation regclass, p_except regclass default null) returns regclass
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select i.indexrelid
+      from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_am a on a.oid = c.relam
+      where i.indrelid = p_relation and a.amname = 'hnsw' and i.indexrelid is distinct from p_except
+      limit 1);
+end
+$$;
+
+comment on function rowhouse.vector_index(regclass, regclass) is
+  'The HNSW index of the table, or the other one while it is replaced; also when it is not valid.';
+
 create or replace function rowhouse.check_collection_arguments(
   p_name text, p_dimensions integer, p_metric text, p_element_type text,
   p_exact_limit integer, p_ef_search integer, p_m integer, p_ef_construction integer
@@ -245,10 +263,14 @@ declare
 begin
   perform rowhouse.check_collection_arguments(
     p_name, p_dimensions, p_metric, p_element_type, p_exact_limit, p_ef_search, p_m, p_ef_construction);
-  -- One after another: the second of two identical calls finds the collection of the first.
-  lock table rowhouse.collections in share row exclusive mode;
-  delete from rowhouse.collections c where not exists (select from pg_class t where t.oid = c.relation);
-  select c.* into v_existing from rowhouse.collections c where c.name = p_name;
+  -- Services create their collections whenever they start, so one that is there is found without waiting for anybody.
+  select c.* into v_existing from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name;
+  if v_existing.name is null then
+    -- One after another: the second of two identical calls finds the collection of the first.
+    lock table rowhouse.collections in share row exclusive mode;
+    delete from rowhouse.collections c where not exists (select from pg_class t where t.oid = c.relation);
+    select c.* into v_existing from rowhouse.collections c where c.name = p_name;
+  end if;
   if v_existing.name is not null then
     v_conflict := case
       when v_existing.dimensions <> p_dimensions then format('%s dimensions', v_existing.dimensions)
@@ -271,7 +293,7 @@ begin
     values (p_name, rowhouse.create_documents_table(p_name, p_dimensions, p_metric, p_element_type),
       p_dimensions, p_metric, p_element_type,
       coalesce(p_exact_limit, rowhouse.default_exact_limit(p_dimensions)),
-      coalesce(p_ef_search, 200), coalesce(p_m, 16), coalesce(p_ef_construction, 64));
+      coalesce(p_ef_search, 150), coalesce(p_m, 16), coalesce(p_ef_construction, 64));
   if p_index then
     perform rowhouse.index_collection(p_name);
   end if;
@@ -280,20 +302,21 @@ end
 $$;
 
 comment on function rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean) is
-  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 200, 16, 64. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
+  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 150 (twice as many candidates in a shared partition), 16, 64. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
 
 create or replace function rowhouse.default_exact_limit(p_dimensions integer) returns integer
   language plpgsql immutable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- 5 ms, at a measured 0.4 us for a row and 1.2 ns for a dimension: 9000 documents of 128 dimensions, 2200 of 1536.
-  return floor(50000 / (400 + 1.2 * p_dimensions)) * 100;
+  -- A curve through what was measured: both take equally long for 8700 documents of 128 dimensions, 6700 of 768 and
+  -- 4000 of 1536 (npm run bench -- vectors crossover); up to there the exact search is faster and finds more.
+  return floor(104000 / (1070 + p_dimensions)) * 100;
 end
 $$;
 
 comment on function rowhouse.default_exact_limit(integer) is
-  'Up to how many documents of a tenant an exact search takes about 5 ms.';
+  'Up to how many documents of a tenant an exact search is no slower than one by the index of a shared partition.';
 
 create or replace function rowhouse.index_collection(
   p_name text,
@@ -307,32 +330,27 @@ as $$
 declare
   v_collection rowhouse.collections;
   v_previous_memory text := current_setting('maintenance_work_mem');
-  v_index regclass;
+  v_m integer;
+  v_ef_construction integer;
+  v_old regclass;
+  v_new regclass;
   v_operators name;
 begin
-  lock table rowhouse.collections in share row exclusive mode;
-  select c.* into v_collection from rowhouse.collections c where c.name = p_name;
+  -- Keeps the collection as it is meanwhile; others may be created.
+  select c.* into v_collection
+    from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name for update of c;
   if v_collection.name is null then
     raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
   end if;
+  v_m := coalesce(p_m, v_collection.m);
+  v_ef_construction := coalesce(p_ef_construction, v_collection.ef_construction);
   perform rowhouse.check_collection_arguments(p_name, v_collection.dimensions, v_collection.metric, v_collection.element_type,
-    null, null, coalesce(p_m, v_collection.m), coalesce(p_ef_construction, v_collection.ef_construction));
-
-  select i.indexrelid::regclass into v_index
-    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
-    where i.indrelid = v_collection.relation and a.amname = 'hnsw';
-  if v_index is not null then
-    if v_collection.m = coalesce(p_m, v_collection.m)
-        and v_collection.ef_construction = coalesce(p_ef_construction, v_collection.ef_construction)
-        and rowhouse.has_vector_index(v_collection.relation) then
-      return false;
-    end if;
-    execute format('drop index %s', v_index);
+    null, null, v_m, v_ef_construction);
+  v_old := rowhouse.vector_index(v_collection.relation);
+  if v_old is not null and v_collection.m = v_m and v_collection.ef_construction = v_ef_construction
+      and rowhouse.has_vector_index(v_collection.relation) then
+    return false;
   end if;
-  update rowhouse.collections c
-    set m = coalesce(p_m, c.m), ef_construction = coalesce(p_ef_construction, c.ef_construction)
-    where c.name = p_name
-    returning c.* into v_collection;
 
   if p_maintenance_work_mem is not null then
     execute format('set local maintenance_work_mem = %L', p_maintenance_work_mem);
@@ -340,20 +358,23 @@ begin
   v_operators := format('%s_%s_ops', v_collection.element_type,
     case v_collection.metric when 'inner_product' then 'ip' else v_collection.metric end);
   execute format('create index on %s using hnsw (embedding %I.%I) with (m = %s, ef_construction = %s)',
-    v_collection.relation, rowhouse.check_pgvector(v_collection.element_type), v_operators,
-    v_collection.m, v_collection.ef_construction);
+    v_collection.relation, rowhouse.check_pgvector(v_collection.element_type), v_operators, v_m, v_ef_construction);
   execute format('set local maintenance_work_mem = %L', v_previous_memory);
+  v_new := rowhouse.vector_index(v_collection.relation, v_old);
+  execute format('comment on index %s is %L', v_new, 'Nearest neighbours, for tenants too large for an exact search.');
 
-  select i.indexrelid::regclass into v_index
-    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
-    where i.indrelid = v_collection.relation and a.amname = 'hnsw';
-  execute format('comment on index %s is %L', v_index, 'Nearest neighbours, for tenants too large for an exact search.');
+  -- Only now, so that searches go on while the new one is built.
+  if v_old is not null then
+    perform rowhouse.lock_tables(array(select t.relid from pg_partition_tree(v_collection.relation) t), 'access exclusive');
+    execute format('drop index %s', v_old);
+  end if;
+  update rowhouse.collections c set m = v_m, ef_construction = v_ef_construction where c.name = p_name;
   return true;
 end
 $$;
 
 comment on function rowhouse.index_collection(text, integer, integer, text) is
-  'Builds the HNSW index of a collection on every partition, or builds it anew with other settings; writers wait meanwhile, searches do not. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. Returns false when the index is there already. Raises RH020, RH021.';
+  'Builds the HNSW index of a collection on every partition, or builds it anew with other settings; writers wait meanwhile, searches only while the old index is dropped. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. Returns false when the index is there already. Raises RH020, RH021, RH032 (transactions that use the collection did not finish in time; nothing changed).';
 
 create or replace function rowhouse.configure_collection(
   p_name text,
@@ -387,7 +408,10 @@ begin
     raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
   end if;
   delete from rowhouse.protected_tables t where t.relation = v_relation;
-  execute format('drop table if exists rowhouse.%I', 'documents_' || p_name);
+  -- By its identity, whatever it is called now; dropped by hand, it is gone already.
+  if exists (select from pg_class t where t.oid = v_relation) then
+    execute format('drop table %s', v_relation);
+  end if;
 end
 $$;
 
@@ -396,7 +420,7 @@ comment on function rowhouse.drop_collection(text) is
 
 revoke execute on function
   rowhouse.pgvector_schema(), rowhouse.check_pgvector(text), rowhouse.describe_collection(text),
-  rowhouse.has_vector_index(regclass), rowhouse.default_exact_limit(integer),
+  rowhouse.has_vector_index(regclass), rowhouse.vector_index(regclass, regclass), rowhouse.default_exact_limit(integer),
   rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer),
   rowhouse.create_documents_table(text, integer, text, text),
   rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean),

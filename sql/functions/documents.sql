@@ -13,17 +13,22 @@ create or replace function rowhouse.locate_collection(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_schema name;
-  v_collection rowhouse.collections;
+  v_collection record;
 begin
-  select c.* into v_collection from rowhouse.collections c where c.name = p_name;
+  -- The table may have been dropped by hand.
+  select c.*, n.nspname as pgvector_schema into v_collection
+    from rowhouse.collections c
+    join pg_class t on t.oid = c.relation
+    left join pg_extension e on e.extname = 'vector'
+    left join pg_namespace n on n.oid = e.extnamespace
+    where c.name = p_name;
   if v_collection.name is null then
     raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
   end if;
-  v_schema := rowhouse.pgvector_schema();
+  v_collection.pgvector_schema := coalesce(v_collection.pgvector_schema, rowhouse.pgvector_schema());
   relation := v_collection.relation;
-  type := format('%I.%I(%s)', v_schema, v_collection.element_type, v_collection.dimensions);
-  operator := format('operator(%I.%s)', v_schema,
+  type := format('%I.%I(%s)', v_collection.pgvector_schema, v_collection.element_type, v_collection.dimensions);
+  operator := format('operator(%I.%s)', v_collection.pgvector_schema,
     case v_collection.metric when 'cosine' then '<=>' when 'l2' then '<->' else '<#>' end);
   metric := v_collection.metric;
   exact_limit := v_collection.exact_limit;
@@ -213,11 +218,12 @@ comment on function rowhouse.search_exactly(text, text, integer, jsonb) is
   'The nearest documents of the tenant, by the distance to every one of them.';
 
 create or replace function rowhouse.search_by_index(
-  p_collection text, p_embedding text, p_limit integer, p_filter jsonb, p_own_partition boolean
+  p_collection text, p_embedding text, p_limit integer, p_filter jsonb, p_own_partition boolean, p_documents bigint
 ) returns table (tenant_id text, document_id text, content text, metadata jsonb, distance double precision)
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   -- Leaves the planner no way to order but the index; the penalties would make it compile the statement too.
+  set enable_indexscan = on
   set enable_sort = off
   set enable_seqscan = off
   set jit = off
@@ -227,16 +233,21 @@ declare
   v_collection record;
   v_iterative text := current_setting('hnsw.iterative_scan', true);
   v_ef_search text := coalesce(current_setting('hnsw.ef_search', true), '40');
+  v_max_scan_tuples text := current_setting('hnsw.max_scan_tuples', true);
 begin
   select * into v_collection from rowhouse.locate_collection(p_collection);
   if v_iterative is null and not p_own_partition then
     -- Before 0.8.0 the filter is applied to the first candidates only, and most of them belong to other tenants.
     return;
   end if;
-  execute format('set local hnsw.ef_search = %s', least(1000, greatest(v_collection.ef_search, 2 * p_limit)));
+  -- In a shared partition other tenants take places among the candidates.
+  execute format('set local hnsw.ef_search = %s',
+    least(1000, greatest(v_collection.ef_search * case when p_own_partition then 1 else 2 end, 2 * p_limit)));
   if v_iterative is not null then
     -- Goes on until there are enough candidates of this tenant. Their order is approximate, so they are sorted again.
     set local hnsw.iterative_scan = relaxed_order;
+    -- A candidate costs about ten times what a row costs the exact search that comes next: give up when it is as dear.
+    execute format('set local hnsw.max_scan_tuples = %s', least(100000, greatest(2000, p_documents / 10)));
   end if;
   return query execute format(
     'with nearest as materialized ('
@@ -250,12 +261,13 @@ begin
   execute format('set local hnsw.ef_search = %L', v_ef_search);
   if v_iterative is not null then
     execute format('set local hnsw.iterative_scan = %L', v_iterative);
+    execute format('set local hnsw.max_scan_tuples = %L', v_max_scan_tuples);
   end if;
 end
 $$;
 
-comment on function rowhouse.search_by_index(text, text, integer, jsonb, boolean) is
-  'The nearest documents of the tenant as its partition''s HNSW index finds them; fewer than p_limit when the index gave up.';
+comment on function rowhouse.search_by_index(text, text, integer, jsonb, boolean, bigint) is
+  'The nearest documents of the tenant, which has about p_documents, as its partition''s HNSW index finds them; fewer than p_limit when the index gave up.';
 
 create or replace function rowhouse.search_documents(
   p_collection text,
@@ -304,7 +316,8 @@ begin
     if v_extent.documents > v_exact_limit and rowhouse.has_vector_index(v_extent.leaf) then
       select array_agg(h.tenant_id), array_agg(h.document_id), array_agg(h.content), array_agg(h.metadata), array_agg(h.distance)
         into v_tenants, v_ids, v_contents, v_metadata, v_distances
-        from rowhouse.search_by_index(p_collection, p_embedding, p_limit, p_filter, v_extent.own) h;
+        from rowhouse.search_by_index(
+          p_collection, p_embedding, p_limit, p_filter, v_extent.own, v_extent.documents) h;
       -- An index gives up after a number of candidates. Whether there are more documents, only the exact search knows.
       if cardinality(v_ids) = p_limit then
         v_strategy := case when v_extent.own then 'own_index' else 'shared_index' end;
@@ -406,7 +419,7 @@ revoke execute on function
   rowhouse.upsert_documents(text, text[], text[], text[], jsonb[]),
   rowhouse.tenant_extent(text, integer),
   rowhouse.search_exactly(text, text, integer, jsonb),
-  rowhouse.search_by_index(text, text, integer, jsonb, boolean),
+  rowhouse.search_by_index(text, text, integer, jsonb, boolean, bigint),
   rowhouse.search_documents(text, text, integer, jsonb, double precision, text),
   rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb)
   from public;
@@ -416,7 +429,7 @@ grant execute on function
   rowhouse.upsert_documents(text, text[], text[], text[], jsonb[]),
   rowhouse.tenant_extent(text, integer),
   rowhouse.search_exactly(text, text, integer, jsonb),
-  rowhouse.search_by_index(text, text, integer, jsonb, boolean),
+  rowhouse.search_by_index(text, text, integer, jsonb, boolean, bigint),
   rowhouse.search_documents(text, text, integer, jsonb, double precision, text),
   rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb)
   to rowhouse_app;

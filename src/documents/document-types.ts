@@ -32,9 +32,10 @@ export interface StoredDocument {
 
 /**
  * How a search is done:
- * - `auto`: exactly while the tenant is small, by an index when it has grown.
+ * - `auto`: exactly while the tenant has at most `exactLimit` documents (of the collection), by an index when it has
+ *   more; exactly too when there is no index, or when it finds fewer than `limit`.
  * - `exact`: by the distance to every document of the tenant, which finds every neighbour.
- * - `index`: by the HNSW index of the tenant's partition, however small the tenant is.
+ * - `index`: like `auto` with an `exactLimit` of 0.
  */
 export type SearchStrategy = 'auto' | 'exact' | 'index'
 

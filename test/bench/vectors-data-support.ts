@@ -4,13 +4,13 @@
  * A vector is a topic plus noise, scaled to length 1. The 1,000 topics are random directions. Most of the noise, one and
  * a half times as long as the topic, lies in a space of 32 dimensions that all vectors share: as with real embeddings,
  * neighbours differ in far fewer ways than there are dimensions. The rest, 0.3 times as long, lies in all 128.
- * A new vector finds its nearest neighbour at a cosine similarity of about 0.6 and the tenth at about 0.5. A small
- * tenant writes about 20 topics, a large one about all; tenants share them, so the nearest vectors of the whole table
+ * A new vector finds its nearest neighbour at a cosine similarity of about 0.6 and the tenth at about 0.5. A
+ * tenant writes about 20 of the topics, or about all; tenants share them, so the nearest vectors of the whole table
  * are mostly somebody else's.
  */
 export const DIMENSIONS = 128
 const TOPICS = 1000
-const TOPICS_OF_SMALL_TENANT = 20
+const FEW_TOPICS = 20
 const NOISE_DIMENSIONS = 32
 const SHARED_NOISE = 1.5
 const OTHER_NOISE = 0.3
@@ -50,12 +50,9 @@ const topics = createDirections(1, TOPICS)
 const noiseDirections = createDirections(2, NOISE_DIMENSIONS)
 
 /** `count` vectors, one after another. Tenants differ in their topics; each seed gives other vectors about them. */
-export function createVectors(tenant: number, size: 'small' | 'large', seed: number, count: number): Float32Array {
+export function createVectors(tenant: number, about: 'few' | 'all', seed: number, count: number): Float32Array {
   const pick = createRandom(1000 + tenant)
-  const own =
-    size === 'large'
-      ? topics
-      : Array.from({ length: TOPICS_OF_SMALL_TENANT }, () => topics[Math.floor(pick() * TOPICS)]!)
+  const own = about === 'all' ? topics : Array.from({ length: FEW_TOPICS }, () => topics[Math.floor(pick() * TOPICS)]!)
   const random = createRandom(seed)
   const vectors = new Float32Array(count * DIMENSIONS)
   const shared = new Float32Array(NOISE_DIMENSIONS)

@@ -26,7 +26,7 @@ describe('create', () => {
       dimensions: 4,
       metric: 'cosine',
       elementType: 'vector',
-      efSearch: 200,
+      efSearch: 150,
       m: 16,
       efConstruction: 64,
       indexed: true,
@@ -71,7 +71,7 @@ describe('create', () => {
     [{ dimensions: 4, metric: 'l2' }, 'with the metric cosine'],
     [{ dimensions: 4, elementType: 'halfvec' }, 'with the element type vector'],
     [{ dimensions: 4, exactLimit: 1 }, 'with exact_limit'],
-    [{ dimensions: 4, efSearch: 1 }, 'with ef_search 200'],
+    [{ dimensions: 4, efSearch: 1 }, 'with ef_search 150'],
     [{ dimensions: 4, m: 8 }, 'with m 16'],
     [{ dimensions: 4, efConstruction: 100 }, 'with ef_construction 64'],
   ])('again with %o is a conflict', async ([options, message]) => {
@@ -188,10 +188,10 @@ describe('index, configure, list, drop', () => {
   })
 
   test('the search settings can be changed', async () => {
-    expect(await collections().configure('loaded', { exactLimit: 5 })).toMatchObject({ exactLimit: 5, efSearch: 200 })
+    expect(await collections().configure('loaded', { exactLimit: 5 })).toMatchObject({ exactLimit: 5, efSearch: 150 })
     expect(await collections().configure('loaded', { efSearch: 80 })).toMatchObject({ exactLimit: 5, efSearch: 80 })
     await expectError(
-      collections().configure('loaded', { efSearch: 2000 }),
+      collections().configure('loaded', { efSearch: 1500 }),
       'invalid_collection',
       'efSearch is more than 1000',
     )

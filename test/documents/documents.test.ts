@@ -124,6 +124,8 @@ describe('transactions', () => {
         const names = [
           'hnsw.ef_search',
           'hnsw.iterative_scan',
+          'hnsw.max_scan_tuples',
+          'enable_indexscan',
           'enable_sort',
           'enable_seqscan',
           'enable_bitmapscan',

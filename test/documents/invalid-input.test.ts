@@ -24,6 +24,7 @@ describe('the client refuses before anything is sent', () => {
   const nan = [1, Number.NaN, 0]
   test.for<[string, object, string, string]>([
     ['no number', { embedding: nan }, 'invalid_embedding', 'of document 2 of 2 holds NaN at position 1'],
+    ['minus infinity', { embedding: [1, -Infinity, 0] }, 'invalid_embedding', 'holds -Infinity at position 1'],
     ['infinity', { embedding: [1, Infinity, 0] }, 'invalid_embedding', 'holds Infinity at position 1'],
     ['more than 4 bytes hold', { embedding: [1, 1e39, 0] }, 'invalid_embedding', 'a number out of range at position 1'],
     ['a string', { embedding: [1, '2', 0] }, 'invalid_embedding', 'holds string at position 1'],
@@ -94,6 +95,7 @@ describe('the client refuses before anything is sent', () => {
 describe('the database refuses', () => {
   test.for<[string, object, string, string]>([
     ['no direction', { embedding: [0, 0, 0] }, 'documents', 'of document "bad" has no direction'],
+    ['no direction in 4 bytes', { embedding: [1e-50, 0, 0] }, 'documents', 'of document "bad" has no direction'],
     ['a length out of range', { embedding: [1e30, 0, 0] }, 'documents', 'has no direction'],
     ['more than 2 bytes hold', { embedding: [70_000, 0, 0] }, 'halves', 'out of range for type halfvec'],
   ])('%s', async ([, bad, collection, message]) => {

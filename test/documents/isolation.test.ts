@@ -6,6 +6,7 @@ import { createRowhouse, type Rowhouse, TenantMismatchError } from '../../src/in
 import { expectClosed } from '../isolation/support/expect-closed.ts'
 import { inTenant, rowsInTenant } from '../isolation/support/in-tenant.ts'
 import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
 import { ACME, expectError, GLOBEX, useRowhouse } from './fixture.ts'
 
 const database = useDatabase({ needs: ['pgvector'] })
@@ -77,6 +78,44 @@ describe('SQL that forgets the tenant', () => {
   test('insert for another tenant', async () => {
     const insert = `insert into ${TABLE} (tenant_id, document_id, content, embedding) values ('${GLOBEX}', 'planted', 'x', '[1,0,0]') returning 'globex'`
     await closed(() => foreignRows(insert).catch((error) => (error.code === '42501' ? [] : Promise.reject(error))))
+  })
+})
+
+describe('a neighbour with a partition of its own', () => {
+  beforeAll(() => fixture.rowhouse.tenants.promote(GLOBEX))
+  afterAll(() => fixture.rowhouse.tenants.demote(GLOBEX))
+
+  test.for<[string, string]>([
+    ['select', `select * from ${TABLE}`],
+    ['nearest neighbours, exactly', `select * from ${TABLE} order by (embedding <=> '[1,0,0]') + 0 limit 10`],
+    ['nearest neighbours', `select * from ${TABLE} order by embedding <=> '[1,0,0]' limit 10`],
+    ['update', `update ${TABLE} set content = content returning *`],
+    ['delete', `delete from ${TABLE} returning *`],
+  ])('%s', async ([, sql]) => {
+    await closed(() => foreignRows(sql))
+  })
+
+  test('the functions find nothing of it either', async () => {
+    for (const strategy of ['exact', 'index'] as const) {
+      const hits = await fixture.rowhouse
+        .tenant(ACME)
+        .documents()
+        .search({ embedding: [1, 0, 0], strategy })
+      expect(hits.map(({ tenantId, content }) => [tenantId, content])).toEqual([
+        [ACME, 'canary:acme:shared'],
+        [ACME, 'canary:acme:only'],
+      ])
+    }
+  })
+
+  test('its partition can not be named', needs('realRoles'), async () => {
+    const { rows } = await owner.query(
+      `select relid::regclass::text as name from pg_partition_tree('${TABLE}') where relid <> '${TABLE}'::regclass`,
+    )
+    expect(rows).toHaveLength(18)
+    for (const { name } of rows) {
+      await expect(rowsInTenant(fixture.app, GLOBEX, `select from ${name}`)).rejects.toMatchObject({ code: '42501' })
+    }
   })
 })
 

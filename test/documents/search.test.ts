@@ -177,6 +177,29 @@ describe('the choice of the strategy', () => {
     expect(alone.length).toBeLessThan(5)
   })
 
+  test('settings of the session change neither strategy nor what is found', async () => {
+    const found = async (...settings: string[]) =>
+      inTenant(fixture.app, GLOBEX, async () => {
+        for (const setting of settings) await fixture.app.query(`set local ${setting}`)
+        const { rows } = await fixture.app.query(
+          `select document_id, strategy from rowhouse.search_documents('chosen', $1, 7, '{"parity": 0}')`,
+          [`[${query}]`],
+        )
+        return rows
+      })
+    const usual = await found()
+    expect(usual).toHaveLength(7)
+    expect(usual[0].strategy).toBe('shared_index')
+    for (const settings of [
+      ['hnsw.iterative_scan = off', 'hnsw.ef_search = 1', 'hnsw.max_scan_tuples = 1'],
+      ['enable_indexscan = off', 'enable_sort = off'],
+      ['plan_cache_mode = force_generic_plan'],
+      ["search_path = ''"],
+    ]) {
+      expect(await found(...settings), settings.join()).toEqual(usual)
+    }
+  })
+
   test('a promoted tenant is searched by an index of its own', async () => {
     await fixture.rowhouse.tenants.promote(GLOBEX)
     const { found, hnsw } = await searchAndCount(GLOBEX)
