@@ -11,6 +11,7 @@ export default defineConfig({
       { find: /^rowhouse\/(http|express|fastify|hono)$/, replacement: source('$1/index.ts') },
       { find: /^rowhouse\/embedded$/, replacement: source('embedded/index.ts') },
       { find: /^rowhouse\/keyv$/, replacement: source('keyv/index.ts') },
+      { find: /^rowhouse\/langgraph$/, replacement: source('langgraph/index.ts') },
       { find: /^rowhouse\/unstorage$/, replacement: source('unstorage/index.ts') },
       { find: /^rowhouse\/testing$/, replacement: source('testing/index.ts') },
     ],

@@ -8,5 +8,7 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 60_000,
     fileParallelism: false,
+    // The validation of LangGraph expects the functions of vitest to be global.
+    globals: true,
   },
 })

@@ -65,7 +65,7 @@ declare global {
 `
 
 /** Packages that snippets show the use of and that are not installed here; test/compat has the real ones. */
-const PACKAGES = ['keyv', 'unstorage'].map((name) => `declare module '${name}'\n`).join('')
+const PACKAGES = ['keyv', 'unstorage', '@langchain/langgraph'].map((name) => `declare module '${name}'\n`).join('')
 
 /** Names that the library, and the file that a doc comment stands in, export: a snippet may use them without importing. */
 async function exportedNames(block: CodeBlock): Promise<Map<string, string>> {
@@ -117,6 +117,7 @@ beforeAll(async () => {
         'rowhouse/fastify': [`${ROOT}/src/fastify/index.ts`],
         'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
+        'rowhouse/langgraph': [`${ROOT}/src/langgraph/index.ts`],
         'rowhouse/keyv': [`${ROOT}/src/keyv/index.ts`],
         'rowhouse/unstorage': [`${ROOT}/src/unstorage/index.ts`],
         'rowhouse/testing': [`${ROOT}/src/testing/index.ts`],
