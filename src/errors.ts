@@ -277,6 +277,25 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'See the message; the schema is the one that defineSettings was given.',
   },
+  invalid_credential: {
+    sqlstate: 'RH094',
+    httpStatus: 400,
+    hint: 'A name is 1 to 200 letters, digits, or _ . : / -; a value is text of up to 64 KB.',
+  },
+  credential_key_rotated: {
+    sqlstate: 'RH095',
+    httpStatus: 503,
+    retryable: true,
+    hint: 'The data key of the tenant was rotated at the same moment; try again.',
+  },
+  credential_unreadable: {
+    httpStatus: 500,
+    hint: 'The master key is not the one that encrypted it, or the row was changed or copied from elsewhere.',
+  },
+  master_key_missing: {
+    httpStatus: 500,
+    hint: 'Give createRowhouse a provider of master keys: credentials: { keys: masterKeysFromEnvironment() }.',
+  },
   unauthenticated: {
     httpStatus: 401,
     hint: 'The request shows no token and no API key.',

@@ -40,6 +40,16 @@ export { TenantContext } from './context/tenant-context.ts'
 export type { TenantExecutor } from './context/tenant-executor.ts'
 export type { QueryOptions, TenantQuery, TenantQueryResult } from './context/tenant-query.ts'
 export type { TenantCallback, WithTenantOptions } from './context/with-tenant.ts'
+export type { CredentialKeys, RewrapProgress, RewrapResult } from './credentials/credential-keys.ts'
+export type { CredentialInfo, Credentials } from './credentials/credentials.ts'
+export {
+  type KeyContext,
+  type KeyProvider,
+  masterKeysFromEnvironment,
+  masterKeysFromFile,
+  type WrappedKey,
+} from './credentials/key-provider.ts'
+export type { Secret } from './credentials/secret.ts'
 export type {
   Collection,
   CollectionOptions,

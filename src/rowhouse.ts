@@ -17,6 +17,8 @@ import { type TenantChangeListener, TenantChanges } from './context/tenant-chang
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
+import { CredentialKeys } from './credentials/credential-keys.ts'
+import { DataKeys } from './credentials/data-keys.ts'
 import { Collections } from './documents/collections.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
@@ -170,6 +172,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   watchTenants(listener: TenantChangeListener): () => void
+  /** Rotates the master key of the credentials of all tenants. */
+  readonly credentialKeys: CredentialKeys
   /** Issues, checks, rotates and revokes the API keys of tenants. */
   readonly apiKeys: ApiKeys
   /** Seals and verifies the audit trails of tenants, for operators. */
@@ -218,6 +222,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     rateLimits: createRateLimits(admin),
     quotas: createQuotas(admin),
     prices: createPrices(admin),
+    credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => changes.subscribe(listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
@@ -263,6 +268,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     log,
     predicate,
     settings: options.settings,
+    dataKeys: new DataKeys(options.credentials?.keys),
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -327,5 +333,6 @@ function openTenantContext<DB>(
     identity: parsed,
     auditBuffer: runtime.auditBuffer,
     settings: runtime.settings,
+    dataKeys: runtime.dataKeys,
   })
 }

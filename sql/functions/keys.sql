@@ -68,9 +68,8 @@ begin
   select k.* into v_key from rowhouse.api_keys k where k.tenant_id = v_tenant and k.key_id = p_key_id;
   v_reason := rowhouse.refuse_api_key(v_key, p_digest, p_ip, p_scopes);
   if v_reason is not null then
-    set local rowhouse.audits_lifecycle = off;
-    perform rowhouse.write_audit(v_tenant, jsonb_build_array(jsonb_build_object('action', 'rowhouse.key.refuse',
-      'error', v_reason, 'detail', jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))))));
+    perform rowhouse.record_own_audit('rowhouse.key.refuse',
+      jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))), v_reason);
     return jsonb_build_object('refused', v_reason);
   end if;
   -- At most one write a minute, and no waiting for the one who makes it.

@@ -17,3 +17,12 @@ create or replace trigger rowhouse_guard before insert or update or delete on ro
 select rowhouse.protect_table('rowhouse.api_keys');
 revoke select, insert, update, delete on rowhouse.api_keys from rowhouse_app;
 drop trigger rowhouse_guard on rowhouse.api_keys;
+
+-- Read as they are, which is encrypted; written by functions that record it.
+select rowhouse.protect_table('rowhouse.credential_keys');
+select rowhouse.protect_table('rowhouse.credentials');
+revoke insert, update, delete on rowhouse.credential_keys, rowhouse.credentials from rowhouse_app;
+
+-- Updated when a master key is rotated only: by operators, for suspended tenants too (hold_tenant).
+create or replace trigger rowhouse_guard before insert or delete on rowhouse.credential_keys
+  for each statement execute function rowhouse.guard_tenant_write();

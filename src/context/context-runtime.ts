@@ -1,6 +1,7 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
 import pg from 'pg'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
+import type { DataKeys } from '../credentials/data-keys.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
@@ -26,6 +27,7 @@ export interface ContextRuntimeOptions {
   /** Whether queries get the tenant predicate. */
   readonly predicate: boolean
   readonly settings?: SettingsDefinition | undefined
+  readonly dataKeys: DataKeys
 }
 
 /** What all handles of one `createRowhouse` call share. */
@@ -36,15 +38,17 @@ export class ContextRuntime {
   auditBuffer: AuditBuffer | undefined
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
+  readonly dataKeys: DataKeys
   readonly #role: string | undefined
   readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
   readonly #connectionContext: ConnectionContext
   readonly #predicate: boolean
 
-  constructor({ source, role, seal, startupCheck, plugins, log, predicate, settings }: ContextRuntimeOptions) {
+  constructor({ source, role, seal, startupCheck, plugins, log, predicate, settings, dataKeys }: ContextRuntimeOptions) {
     this.source = source
     this.settings = settings
+    this.dataKeys = dataKeys
     this.startupCheck = startupCheck
     this.#role = role
     this.#seal = seal

@@ -2,6 +2,7 @@ import type { KyselyPlugin, LogConfig } from 'kysely'
 import pg from 'pg'
 import * as z from 'zod'
 import type { AuditBufferOptions } from '../audit/audit-buffer.ts'
+import type { KeyProvider } from '../credentials/key-provider.ts'
 import { createRowhouseError } from '../errors.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { invalidOptions } from './context-options.ts'
@@ -46,6 +47,8 @@ export interface RowhouseOptions extends ConnectionOptions {
   readonly auditBuffer?: AuditBufferOptions | undefined
   /** What the settings of tenants look like: `defineSettings(schema, { tiers })`. Default: any JSON object. */
   readonly settings?: SettingsDefinition<any> | undefined
+  /** The master keys of the credentials of tenants. */
+  readonly credentials?: { readonly keys: KeyProvider } | undefined
 }
 
 const pool = z.custom<pg.Pool>(
@@ -79,6 +82,14 @@ const rowhouseOptions = connection.extend({
     .optional(),
   settings: z
     .custom<SettingsDefinition>((value) => hasMethod(value, 'complete'), 'is not made by defineSettings')
+    .optional(),
+  credentials: z
+    .strictObject({
+      keys: z.custom<KeyProvider>(
+        (value) => hasMethod(value, 'wrap') && hasMethod(value, 'unwrap') && hasMethod(value, 'currentKeyId'),
+        'is not a provider of master keys',
+      ),
+    })
     .optional(),
 })
 

@@ -2,6 +2,8 @@ import type { Kysely } from 'kysely'
 import { Audit, type AuditIdentity } from '../audit/audit.ts'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { Budget } from '../budgets/budget.ts'
+import { Credentials } from '../credentials/credentials.ts'
+import type { DataKeys } from '../credentials/data-keys.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
@@ -28,6 +30,7 @@ export interface TenantContextParts<DB> {
   readonly identity: AuditIdentity
   readonly auditBuffer: AuditBuffer | undefined
   readonly settings: SettingsDefinition | undefined
+  readonly dataKeys: DataKeys
 }
 
 /**
@@ -98,6 +101,11 @@ export class TenantContext<DB = any> {
   /** The tenant's configuration; `settings.as(definition)` types it. */
   get settings(): Settings {
     return new Settings(this.#executor, this.#parts.settings)
+  }
+
+  /** What the tenant needs to use other services, encrypted. */
+  get credentials(): Credentials {
+    return new Credentials(this.#executor, this.#parts.dataKeys)
   }
 
   /**

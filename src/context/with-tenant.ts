@@ -104,6 +104,7 @@ async function callWithTenant<DB, T>(
     identity: ambient.options,
     auditBuffer: runtime.auditBuffer,
     settings: runtime.settings,
+    dataKeys: runtime.dataKeys,
   })
   return runWithAmbientTenant(ambient, () => fn(db, tenant))
 }

@@ -24,6 +24,11 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   extend_lease: 'the same, for reservations',
   authenticate_api_key: 'reads digests, which the application may not; works as the tenant of the transaction',
   change_settings: 'a tenant changes its own settings, and nothing else of its row in the registry',
+  add_credential_key: 'writes encrypted keys of the tenant of the transaction, and records it',
+  delete_credential: 'deletes a credential of the tenant of the transaction, and records it',
+  drop_credential_keys: 'deletes keys of the tenant of the transaction that nothing needs, and records it',
+  put_credential: 'writes an encrypted credential of the tenant of the transaction, and records it',
+  reseal_credential: 'replaces an encrypted credential of the tenant of the transaction that the caller has seen',
   append_audit:
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
 }
