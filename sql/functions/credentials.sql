@@ -99,7 +99,8 @@ begin
   end if;
   return true;
 exception
-  when foreign_key_violation then
+  -- From 18 on, a restrict has a state of its own.
+  when foreign_key_violation or restrict_violation then
     return false;
 end
 $$;
