@@ -5,20 +5,19 @@
 -- (audit_chain.sql). What operators do to a tenant is recorded by a trigger on the registry, so no function can forget it.
 -- Depends on: context.sql, rowhouse.audit_entries, rowhouse.audit_pending. Proven by: test/audit.
 
-create or replace function rowhouse.time_ordered_uuid() returns uuid
+create or replace function rowhouse.time_ordered_uuid(p_microseconds bigint) returns uuid
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_microseconds bigint := extract(epoch from clock_timestamp()) * 1000000;
 begin
   -- Version 7: 48 bits of milliseconds, 12 bits of their fraction, the rest random.
-  return (lpad(to_hex(v_microseconds / 1000), 12, '0') || '7' || lpad(to_hex(v_microseconds % 1000 * 4096 / 1000), 3, '0')
+  return (lpad(to_hex(p_microseconds / 1000), 12, '0') || '7' || lpad(to_hex(p_microseconds % 1000 * 4096 / 1000), 3, '0')
     || substr(replace(gen_random_uuid()::text, '-', ''), 17))::uuid;
 end
 $$;
 
-comment on function rowhouse.time_ordered_uuid() is 'A random UUID of version 7: later ones sort after earlier ones.';
+comment on function rowhouse.time_ordered_uuid(bigint) is
+  'A random UUID of version 7 for a time in microseconds since 1970: that of a later microsecond sorts after it.';
 
 create or replace function rowhouse.audit_commitment(p_entry rowhouse.audit_entries) returns bytea
   language sql stable parallel safe
@@ -38,25 +37,28 @@ create or replace function rowhouse.write_audit(p_tenant text, p_entries jsonb) 
 as $$
 declare
   v_ids uuid[];
+  v_microseconds bigint := extract(epoch from clock_timestamp()) * 1000000;
 begin
   with written as (
     insert into rowhouse.audit_entries as a (tenant_id, entry_id, occurred_at, user_id, request_id, action, model,
         input_tokens, output_tokens, cost, documents, latency_ms, error, detail)
-      select p_tenant, rowhouse.time_ordered_uuid(), coalesce(e."occurredAt", clock_timestamp()),
+      select p_tenant, rowhouse.time_ordered_uuid(v_microseconds + e.place), coalesce(e."occurredAt", clock_timestamp()),
           coalesce(e."userId", nullif(current_setting('app.user_id', true), '')),
           coalesce(e."requestId", nullif(current_setting('app.request_id', true), '')),
           e.action, e.model, e."inputTokens", e."outputTokens", e.cost, e.documents, e."latencyMs", e.error,
           coalesce(e.detail, '{}')
-        from jsonb_to_recordset(p_entries) e (
+        from rows from (jsonb_to_recordset(p_entries) as (
           "occurredAt" timestamptz, "userId" text, "requestId" text, action text, model text, "inputTokens" bigint,
-          "outputTokens" bigint, cost numeric, documents text[], "latencyMs" bigint, error text, detail jsonb)
+          "outputTokens" bigint, cost numeric, documents text[], "latencyMs" bigint, error text, detail jsonb))
+          with ordinality e ("occurredAt", "userId", "requestId", action, model, "inputTokens", "outputTokens", cost,
+            documents, "latencyMs", error, detail, place)
       returning a.*
   ), pending as (
     insert into rowhouse.audit_pending as p (tenant_id, entry_id, commitment)
       select w.tenant_id, w.entry_id, rowhouse.audit_commitment(w) from written w
       returning p.entry_id
   )
-  -- Ids are made row after row, so their order is the order of the entries.
+  -- Each entry has a microsecond of its own, so the order of the ids is the order of the entries.
   select array_agg(p.entry_id order by p.entry_id) into v_ids from pending p;
   return v_ids;
 end
@@ -217,7 +219,7 @@ comment on function rowhouse.refuse_change() is
   'Trigger that refuses what it fires for, whoever asks: roles without privileges never get here, owners do.';
 
 revoke execute on function
-  rowhouse.time_ordered_uuid(), rowhouse.audit_commitment(rowhouse.audit_entries), rowhouse.write_audit(text, jsonb),
+  rowhouse.time_ordered_uuid(bigint), rowhouse.audit_commitment(rowhouse.audit_entries), rowhouse.write_audit(text, jsonb),
   rowhouse.append_audit(jsonb), rowhouse.audit_fields(), rowhouse.hold_tenant(text), rowhouse.record_audit(text, text, jsonb),
   rowhouse.record_own_audit(text, jsonb, text), rowhouse.audit_tenant_change(), rowhouse.refuse_change()
   from public;
