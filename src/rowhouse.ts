@@ -24,11 +24,13 @@ import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
 import {
+  auditTable,
   exemptTable,
   listProtectedTables,
   type OwnerConnection,
   type ProtectOptions,
   protectTable,
+  unauditTable,
   unprotectTable,
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
@@ -127,6 +129,28 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * SQL: `select rowhouse.exempt_table('public.signups', 'counts only')`
    */
   exemptTable(table: TableName, reason: string): Promise<void>
+  /**
+   * Keeps the history of a protected table: each row that is inserted, changed or deleted becomes an entry in the audit
+   * trail of its tenant, in the same transaction. Calling it again changes which columns are left out.
+   *
+   * SQL: `select rowhouse.audit_table('public.invoices', '{secret}')`
+   *
+   * Errors: `table_not_protected`, `table_not_protectable` when it has no primary key.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.auditTable('public.invoices')
+   * const [entry] = await rowhouse.tenant('acme').audit.query({ action: 'rowhouse.row.update' })
+   * logger.info({ detail: entry?.detail }, 'changed')   // { table, key, changes: { amount: { from: 120, to: 90 } } }
+   * ```
+   */
+  auditTable(table: TableName, options?: { readonly except?: readonly string[] | undefined }): Promise<void>
+  /**
+   * Ends the history of a table; what was recorded stays.
+   *
+   * SQL: `select rowhouse.unaudit_table('public.invoices')`
+   */
+  unauditTable(table: TableName): Promise<void>
   /** The tables under protection. */
   protectedTables(): Promise<ProtectedTable[]>
   /** Provision, suspend, promote, erase: the life of tenants. */
@@ -213,6 +237,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     protectTable: (table, protectOptions) => thenLookAgain(protectTable(owner, table, protectOptions)),
     unprotectTable: (table) => thenLookAgain(unprotectTable(owner, table)),
     exemptTable: (table, reason) => exemptTable(owner, table, reason),
+    auditTable: (table, auditOptions) => auditTable(owner, table, auditOptions),
+    unauditTable: (table) => unauditTable(owner, table),
     protectedTables: () => listProtectedTables(owner),
     tenants,
     collections: new Collections(admin, () => runtime.startupCheck.forget()),

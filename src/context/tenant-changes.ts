@@ -34,6 +34,7 @@ export class TenantChanges {
 
   /** Starts to tell the listener; returns what stops it. */
   subscribe(listener: TenantChangeListener): () => void {
+    if (this.#closed) return () => {}
     this.#listeners.add(listener)
     if (this.#listening) listener.listening?.()
     else if (this.#client === undefined && this.#retry === undefined) void this.#connect()

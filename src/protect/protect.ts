@@ -54,6 +54,26 @@ export async function protectTable(
   })
 }
 
+/** Keeps the history of a table's rows in the audit trails of their tenants. */
+export async function auditTable(
+  connection: OwnerConnection,
+  name: TableName,
+  options: { readonly except?: readonly string[] | undefined } = {},
+): Promise<void> {
+  const { success, data, error } = z.strictObject({ except: z.array(z.string().max(63)).optional() }).safeParse(options)
+  if (!success) throw invalidOptions(error)
+  const table = quoteTableName(name)
+  await runAsOwner(connection, (client) =>
+    client.query('select rowhouse.audit_table($1, $2)', [table, data.except ?? []]),
+  )
+}
+
+/** Ends the history; what was recorded stays. */
+export async function unauditTable(connection: OwnerConnection, name: TableName): Promise<void> {
+  const table = quoteTableName(name)
+  await runAsOwner(connection, (client) => client.query('select rowhouse.unaudit_table($1)', [table]))
+}
+
 /** Takes the protection back; the tenant column and its values stay. */
 export async function unprotectTable(connection: OwnerConnection, name: TableName): Promise<void> {
   const table = quoteTableName(name)
