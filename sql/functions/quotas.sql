@@ -80,23 +80,23 @@ create or replace function rowhouse.effective_quotas(p_tenant text, p_tier text,
 as $$
 begin
   return query
-    select q.name, q.metric, q.period, q.window_ms, l.source, l.hard_limit, l.soft_limit, p.period_start, p.period_end,
+    select q.name, q.metric, q.period, q.window_ms,
+        case when o.name is not null then 'tenant' when d.name is not null then 'tier' else 'default' end,
+        case when o.name is not null then o.hard_limit when d.name is not null then d.hard_limit else e.hard_limit end,
+        case when o.name is not null then o.soft_limit when d.name is not null then d.soft_limit else e.soft_limit end,
+        p.period_start, p.period_end,
         coalesce(c.settled, 0), coalesce(c.reserved, 0), coalesce(c.overrun, 0), coalesce(c.counted, false)
       from rowhouse.quotas q
-      join lateral (
-        select 'tenant' as source, o.hard_limit, o.soft_limit, 1 as place
-          from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = q.name
-        union all
-        select case d.tier when '*' then 'default' else 'tier' end, d.hard_limit, d.soft_limit, case d.tier when '*' then 3 else 2 end
-          from rowhouse.quota_defaults d where d.name = q.name and d.tier in (p_tier, '*')
-        order by place
-        limit 1) l on true
+      left join rowhouse.quota_overrides o on o.tenant_id = p_tenant and o.name = q.name
+      left join rowhouse.quota_defaults d on d.tier = p_tier and d.name = q.name
+      left join rowhouse.quota_defaults e on e.tier = '*' and e.name = q.name
       cross join lateral rowhouse.quota_period(q.period, q.window_ms, p_time_zone, p_at) p
       left join lateral (
         select sum(n.settled) as settled, sum(n.reserved) as reserved, sum(n.overrun) as overrun,
             bool_or(n.period_start = p.period_start) as counted
           from rowhouse.quota_counters n
           where n.tenant_id = p_tenant and n.name = q.name and n.period_start between p.counted_from and p.period_start) c on true
+      where o.name is not null or d.name is not null or e.name is not null
       order by q.name;
 end
 $$;
@@ -148,7 +148,10 @@ create or replace function rowhouse.open_account(
 as $$
 begin
   loop
-    select a.currency, a.time_zone, a.models, t.tier into currency, time_zone, models, tier
+    select a.currency, a.time_zone, t.tier,
+        coalesce(a.models,
+          (select m.models from rowhouse.tier_models m where m.tier in (t.tier, '*') order by m.tier = '*' limit 1))
+      into currency, time_zone, tier, models
       from rowhouse.accounts a
       join rowhouse.tenants t on t.tenant_id = a.tenant_id
       where a.tenant_id = p_tenant and t.tenant_id = p_tenant
@@ -167,7 +170,7 @@ end
 $$;
 
 comment on function rowhouse.open_account(text) is
-  'Locks the account of the tenant until the transaction ends, creates it if need be, gives back what expired reservations held, and returns how the tenant is billed and the time of all decisions.';
+  'Locks the account of the tenant until the transaction ends, creates it if need be, gives back what expired reservations held, and returns how the tenant is billed, the models that it may use (null: all) and the time of all decisions.';
 
 create or replace function rowhouse.book_quotas(
   p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[]

@@ -397,6 +397,9 @@ create or replace function rowhouse.take_rate_limit(
 ) returns table (call integer, admitted integer, decided_at bigint, windows jsonb)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  -- Every row is found by its key, also by a plan that was made while the tables were empty.
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();

@@ -3,8 +3,8 @@
 -- admit reserves the most that a call can use, of every quota and budget at once, or refuses it and books nothing. settle
 -- books what it did use and gives the rest back, once for each request id, however often it is called. A caller that
 -- dies leaves a lease that runs out. At every commit: settled + reserved <= allowance, which the table itself checks.
--- Arrays of a few known elements look so cheap to the planner that it would plan the same index scans anew in every call,
--- which takes longer than to run them: hence plan_cache_mode.
+-- Every row is found by its key. The planner is told so: it would plan anew in every call, because arrays of few elements
+-- look cheap (plan_cache_mode), or keep a plan that it made while the tables were empty (enable_seqscan).
 -- Depends on: prices.sql, quotas.sql, rate_limits.sql, rowhouse.reservations. Proven by: test/budgets.
 
 select rowhouse.protect_table('rowhouse.reservations');
@@ -65,23 +65,6 @@ comment on function rowhouse.find_reservation(text, text) is
   'The reservation of a request. Raises RH055 (never admitted) or RH058 (settled already).';
 
 -- Admission ------------------------------------------------------------------------------------------------------------
-
-create or replace function rowhouse.may_use_model(p_model text, p_models text[], p_tier text) returns boolean
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_models text[] := p_models;
-begin
-  if v_models is null then
-    select m.models into v_models from rowhouse.tier_models m where m.tier in (p_tier, '*') order by m.tier = '*' limit 1;
-  end if;
-  return v_models is null or p_model = any (v_models);
-end
-$$;
-
-comment on function rowhouse.may_use_model(text, text[], text) is
-  'Whether a model is among those of the tenant (p_models), else among those of its tier; without a list every model is.';
 
 create or replace function rowhouse.quota_retry_ms(
   p_tenant text, p_name text, p_metric text, p_window_ms bigint, p_period_end timestamptz, p_missing numeric, p_at timestamptz
@@ -210,6 +193,7 @@ create or replace function rowhouse.admit(
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -232,7 +216,7 @@ begin
     return v_answer;
   end if;
   if p_model is not null then
-    if not rowhouse.may_use_model(p_model, v_account.models, v_account.tier) then
+    if p_model <> all (v_account.models) then
       return jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model);
     end if;
     v_prices := rowhouse.model_prices(p_model, v_account.currency, v_account.opened_at);
@@ -295,6 +279,7 @@ create or replace function rowhouse.settle(
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -413,6 +398,7 @@ create or replace function rowhouse.release(p_request_id text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -437,6 +423,7 @@ create or replace function rowhouse.extend_lease(p_request_id text, p_lease_ms i
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -515,7 +502,6 @@ comment on function rowhouse.budget_differences() is
 
 revoke execute on function
   rowhouse.expire_reservations(text, timestamptz), rowhouse.find_reservation(text, text),
-  rowhouse.may_use_model(text, text[], text),
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
   rowhouse.quota_denial(text, record, jsonb), rowhouse.rate_denial(text, text),

@@ -1,0 +1,140 @@
+import { sql } from 'kysely'
+import pg from 'pg'
+import { createRowhouse, type Rowhouse } from '../../src/index.ts'
+import { withClient } from '../setup/connection.ts'
+import type { BenchContext } from './run.ts'
+
+const TENANTS = 200
+const WARM_UP_MS = 1000
+/** With 32 callers, spread over the tenants, on two cores. */
+const TARGET = 1500
+
+const CALL = { model: 'large', units: { inputTokens: 1200, outputTokens: 800 }, rateLimit: null }
+const USED = { inputTokens: 1200, outputTokens: 300 }
+
+/**
+ * Pairs of admit and settle a second: two durable transactions, four quotas, a price, a usage event. Spread over
+ * tenants, and on one: its account is locked from the first statement to the end of each transaction, so its pairs come
+ * one after another.
+ */
+export default async function benchAdmit({ urls, args }: BenchContext): Promise<void> {
+  const milliseconds = Number(args[0] ?? 4) * 1000
+  await prepare(urls.operator!, urls.app!)
+  await tellDurability(urls.owner!)
+  const rowhouse = createRowhouse({ connectionString: urls.app!, poolOptions: { max: 16 } })
+  try {
+    console.log(`\npairs a second${' '.repeat(16)}1 caller   8 callers  32 callers   p50 ms   p99 ms`)
+    const spread = await measure(rowhouse, 'spread', (call) => call % TENANTS, CALL, milliseconds)
+    const hot = await measure(rowhouse, 'one hot tenant', () => 0, CALL, milliseconds)
+    await measure(
+      rowhouse,
+      'spread, with a rate limit',
+      (call) => call % TENANTS,
+      { ...CALL, rateLimit: 'bench' },
+      milliseconds,
+    )
+    const verdict = spread >= TARGET ? '' : '  MISSED'
+    console.log(`\nspread, 32 callers: ${spread.toFixed(0)} pairs a second, target ${TARGET}${verdict}`)
+    await tellBound(urls.app!, urls.owner!, hot)
+    await checkBooks(rowhouse)
+  } finally {
+    await rowhouse.close()
+  }
+}
+
+async function prepare(operator: string, app: string): Promise<void> {
+  const rowhouse = createRowhouse({ connectionString: app, admin: { connectionString: operator } })
+  await rowhouse.prices.set('large', { inputTokens: 3, outputTokens: 15 })
+  await rowhouse.rateLimits.setDefault('enterprise', 'bench', [{ limit: 1_000_000, windowMs: 1000 }])
+  await rowhouse.quotas.setDefault('enterprise', 'money_per_month', { limit: 1e9 })
+  for (let number = 0; number < TENANTS; number++) {
+    await rowhouse.tenants.provision(`t${number}`, { tier: 'enterprise' })
+  }
+  await rowhouse.close()
+}
+
+async function tellDurability(url: string): Promise<void> {
+  await withClient(url, async (client) => {
+    const { rows } = await client.query<{ name: string; setting: string }>(
+      `select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')`,
+    )
+    const settings = rows.map(({ name, setting }) => `${name} ${setting}`).join(', ')
+    const isDurable = rows.every(({ setting }) => setting === 'on')
+    console.log(`${settings}${isDurable ? '' : ': NOT DURABLE, commits cost less than in production'}`)
+  })
+}
+
+async function measure(
+  rowhouse: Rowhouse,
+  name: string,
+  tenantOf: (call: number) => number,
+  call: typeof CALL | (Omit<typeof CALL, 'rateLimit'> & { rateLimit: string }),
+  milliseconds: number,
+): Promise<number> {
+  const budgets = Array.from({ length: TENANTS }, (_, number) => rowhouse.tenant(`t${number}`).budget)
+  const columns: string[] = []
+  let calls = 0
+  let times: number[] = []
+  let perSecond = 0
+  for (const [callers, length] of [
+    [8, WARM_UP_MS],
+    [1, milliseconds / 2],
+    [8, milliseconds / 2],
+    [32, milliseconds],
+  ] as const) {
+    times = []
+    const begun = performance.now()
+    await Promise.all(
+      Array.from({ length: callers }, async () => {
+        while (performance.now() - begun < length) {
+          const start = performance.now()
+          const budget = budgets[tenantOf(calls++)]!
+          const { requestId } = await budget.admit(call)
+          await budget.settle(requestId, USED)
+          times.push(performance.now() - start)
+        }
+      }),
+    )
+    perSecond = times.length / ((performance.now() - begun) / 1000)
+    columns.push(perSecond.toFixed(0).padStart(10))
+  }
+  times.sort((one, other) => one - other)
+  const percentile = (fraction: number) => times[Math.floor(times.length * fraction)]!.toFixed(1).padStart(8)
+  console.log(`${name.padEnd(28)}${columns.slice(1).join('  ')} ${percentile(0.5)} ${percentile(0.99)}`)
+  return perSecond
+}
+
+/** What holds the hot tenant back: how long a transaction holds its account. */
+async function tellBound(app: string, owner: string, pairs: number): Promise<void> {
+  const client = new pg.Client({ connectionString: app })
+  await client.connect()
+  const inside: number[] = []
+  const whole: number[] = []
+  for (let number = 0; number < 200; number++) {
+    const enter = "begin; set local role rowhouse_app; set local app.tenant_id = 't0'"
+    await client.query(enter)
+    let begun = performance.now()
+    await client.query(`select rowhouse.admit('bound-${number}', '{"input_tokens": 1200}', 'large', 60000, null)`)
+    inside.push(performance.now() - begun)
+    await client.query('commit')
+    await client.query(enter)
+    begun = performance.now()
+    await client.query(`select rowhouse.settle('bound-${number}', '{"input_tokens": 1200}'); commit`)
+    whole.push(performance.now() - begun)
+  }
+  await client.end()
+  const median = (times: number[]) => times.sort((one, other) => one - other)[Math.floor(times.length / 2)]!
+  const { rows } = await withClient(owner, (session) =>
+    session.query<{ size: string }>(`select pg_size_pretty(pg_total_relation_size('rowhouse.usage_events')) as size`),
+  )
+  console.log(
+    `one hot tenant: ${pairs.toFixed(0)} pairs a second. Its account is locked through each transaction, and one alone takes ` +
+      `${median(inside).toFixed(2)} ms (admit) and ${median(whole).toFixed(2)} ms (settle and commit): ` +
+      `${(1000 / (median(inside) + median(whole))).toFixed(0)} pairs a second at most. usage_events: ${rows[0]!.size}`,
+  )
+}
+
+async function checkBooks(rowhouse: Rowhouse): Promise<void> {
+  const { rows } = await rowhouse.withTenant('t0', (db) => sql`select * from rowhouse.budget_differences()`.execute(db))
+  console.log(rows.length === 0 ? 'the books of the hot tenant balance' : rows)
+}
