@@ -39,6 +39,7 @@ import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { Seals } from './seals/seals.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
+import { createUsageOfTenants, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
 const APP_ROLE = 'rowhouse_app'
@@ -202,6 +203,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly apiKeys: ApiKeys
   /** Seals and verifies the audit trails of tenants, for operators. */
   readonly auditLog: AuditLog
+  /** Usage of all tenants, for operators. */
+  readonly usage: UsageOfTenants
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -252,6 +255,9 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     watchTenants: (listener) => changes.subscribe(listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
+    usage: createUsageOfTenants((fn, options) =>
+      forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
+    ),
     reload: async () => {
       await runtime.startupCheck.reload()
     },

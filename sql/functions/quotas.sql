@@ -146,12 +146,14 @@ create or replace function rowhouse.open_account(
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_rolled_up_to timestamptz;
 begin
   loop
-    select a.currency, a.time_zone, t.tier,
+    select a.currency, a.time_zone, t.tier, a.rolled_up_to,
         coalesce(a.models,
           (select m.models from rowhouse.tier_models m where m.tier in (t.tier, '*') order by m.tier = '*' limit 1))
-      into currency, time_zone, tier, models
+      into currency, time_zone, tier, v_rolled_up_to, models
       from rowhouse.accounts a
       join rowhouse.tenants t on t.tenant_id = a.tenant_id
       where a.tenant_id = p_tenant and t.tenant_id = p_tenant
@@ -159,8 +161,9 @@ begin
     exit when found;
     insert into rowhouse.accounts (tenant_id) values (p_tenant) on conflict (tenant_id) do nothing;
   end loop;
-  -- The row is locked: nobody's change to this tenant's counters has a later time.
-  opened_at := clock_timestamp();
+  -- The row is locked: nobody's change to this tenant's counters has a later time. Nor is it rolled up already, even if
+  -- the clock was set back.
+  opened_at := greatest(clock_timestamp(), v_rolled_up_to + interval '1 microsecond');
   if exists (
     select from rowhouse.reservations r where r.tenant_id = p_tenant and r.status = 'active' and r.expires_at <= opened_at)
   then

@@ -23,7 +23,8 @@ create table rowhouse.usage_events (
   primary key (tenant_id, request_id, part)
 );
 
-create index usage_events_time on rowhouse.usage_events (tenant_id, occurred_at);
+create index usage_events_occurred on rowhouse.usage_events (tenant_id, occurred_at);
+create index usage_events_recorded on rowhouse.usage_events (tenant_id, recorded_at);
 
 comment on table rowhouse.usage_events is 'What a tenant used: one row for each settlement, never changed.';
 comment on column rowhouse.usage_events.tenant_id is 'The tenant.';
@@ -44,3 +45,45 @@ comment on column rowhouse.usage_events.occurred_at is 'When the call was admitt
 comment on column rowhouse.usage_events.recorded_at is 'When it was settled.';
 comment on column rowhouse.usage_events.latency_ms is 'How long the call took.';
 comment on column rowhouse.usage_events.metadata is 'Whatever billing needs besides, a JSON object.';
+
+create table rowhouse.usage_rollups (
+  tenant_id text not null,
+  hour timestamptz not null,
+  kind text not null,
+  model text not null,
+  provider text not null,
+  user_id text not null,
+  currency text not null,
+  events bigint not null,
+  input_tokens numeric not null,
+  output_tokens numeric not null,
+  cached_input_tokens numeric not null,
+  cache_write_tokens numeric not null,
+  embedding_tokens numeric not null,
+  images numeric not null,
+  tool_calls numeric not null,
+  cost numeric not null,
+  latencies jsonb not null,
+  primary key (tenant_id, hour, kind, model, provider, user_id, currency)
+);
+
+comment on table rowhouse.usage_rollups is
+  'Usage by the hour, made from usage_events; an hour to which events came late is made again.';
+comment on column rowhouse.usage_rollups.tenant_id is 'The tenant.';
+comment on column rowhouse.usage_rollups.hour is 'Beginning of the hour in which the usage occurred.';
+comment on column rowhouse.usage_rollups.kind is 'As in usage_events.';
+comment on column rowhouse.usage_rollups.model is 'As in usage_events; empty: none.';
+comment on column rowhouse.usage_rollups.provider is 'As in usage_events; empty: none.';
+comment on column rowhouse.usage_rollups.user_id is 'As in usage_events; empty: none.';
+comment on column rowhouse.usage_rollups.currency is 'Currency of the cost.';
+comment on column rowhouse.usage_rollups.events is 'Number of calls; parts of one count as one, with its end.';
+comment on column rowhouse.usage_rollups.input_tokens is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.output_tokens is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.cached_input_tokens is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.cache_write_tokens is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.embedding_tokens is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.images is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.tool_calls is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.cost is 'Sum of the costs, exactly.';
+comment on column rowhouse.usage_rollups.latencies is
+  'Histogram: how many calls took up to 2 to the power of key / 8 milliseconds, and longer than the key before.';

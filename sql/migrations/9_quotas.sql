@@ -84,7 +84,8 @@ create table rowhouse.accounts (
   tenant_id text primary key,
   currency text not null default 'USD' constraint accounts_currency_format check (currency ~ '^[A-Z]{3}$'),
   time_zone text not null default 'UTC' constraint accounts_time_zone_length check (length(time_zone) between 1 and 64),
-  models text[]
+  models text[],
+  rolled_up_to timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 
 comment on table rowhouse.accounts is
@@ -93,6 +94,7 @@ comment on column rowhouse.accounts.tenant_id is 'The tenant.';
 comment on column rowhouse.accounts.currency is 'ISO 4217 code of its prices and budgets.';
 comment on column rowhouse.accounts.time_zone is 'Name of the zone in which its hours, days and months begin.';
 comment on column rowhouse.accounts.models is 'Models that it may use, in place of those of its tier.';
+comment on column rowhouse.accounts.rolled_up_to is 'Usage that was recorded until then is in usage_rollups.';
 
 -- Logged and durable: money. The columns that change are in no index, so an update stays on its page.
 create table rowhouse.quota_counters (

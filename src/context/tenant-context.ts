@@ -15,6 +15,7 @@ import { Sessions } from '../sessions/sessions.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { Settings } from '../settings/settings.ts'
 import { State } from '../state/state.ts'
+import { Usage } from '../usage/usage.ts'
 import type { ContextRuntime } from './context-runtime.ts'
 import { joinAmbientTenant } from './current-tenant.ts'
 import type { TenantExecutor } from './tenant-executor.ts'
@@ -86,6 +87,11 @@ export class TenantContext<DB = any> {
       this.#executor,
       () => runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined,
     )
+  }
+
+  /** What the tenant used and what it cost: records, reports, exports. */
+  get usage(): Usage {
+    return new Usage(this.#executor)
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */

@@ -60,7 +60,9 @@ async function tellDurability(url: string): Promise<void> {
     )
     const settings = rows.map(({ name, setting }) => `${name} ${setting}`).join(', ')
     const isDurable = rows.every(({ setting }) => setting === 'on')
-    console.log(`${settings}${isDurable ? '' : ': NOT DURABLE, commits cost less than in production'}`)
+    console.log(
+      `${settings}${isDurable ? '' : ': NOT DURABLE, so commits are too cheap; set TEST_DATABASE_URL to a server that is'}`,
+    )
   })
 }
 

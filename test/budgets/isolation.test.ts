@@ -27,11 +27,20 @@ beforeAll(async () => {
     await budget.admit({ ...CALL, requestId: 'at work' })
     await budget.admit({ ...CALL, requestId: 'done' })
     await budget.settle('done', CALL.units)
+    await rowhouse.tenant(tenant).usage.report()
   }
 })
 
 const asRowhouseOwner = (sql: string) => () => owner.query(`begin; set local role rowhouse_owner; ${sql}; commit`)
-const TABLES = ['quota_overrides', 'accounts', 'quota_counters', 'quota_events', 'reservations', 'usage_events']
+const TABLES = [
+  'quota_overrides',
+  'accounts',
+  'quota_counters',
+  'quota_events',
+  'reservations',
+  'usage_events',
+  'usage_rollups',
+]
 
 describe.for(TABLES)('%s', (table) => {
   test('a tenant sees its own rows only', async () => {

@@ -146,7 +146,10 @@ async function checkEnd(client: pg.Client, ledgers: readonly Ledger[]): Promise<
       )
       return rows.map(({ name }) => `${tenant}: ${name} is still reserved`)
     })),
-    ...(await checkBooks(client)),
+    ...(await forEachTenant(client, async (tenant) => {
+      const { rows } = await client.query('select * from rowhouse.reconcile_usage()')
+      return rows.map((row) => `${tenant}: ${JSON.stringify(row)}`)
+    })),
   )
   const { rows } = await client.query<{ key: string; cost: string }>(
     `select tenant_id || ' ' || request_id as key, cost::text as cost from rowhouse.usage_events`,

@@ -1,0 +1,44 @@
+import { sql } from 'kysely'
+import type { TenantCallback } from '../context/with-tenant.ts'
+import type { ForEachTenantOptions, TenantVisit } from '../tenants/for-each-tenant.ts'
+import type { TenantUsageLine, UsageReportOptions } from './usage-types.ts'
+
+/** Usage of all tenants, for operators. No role sees two tenants at once: they are visited one after another. */
+export interface UsageOfTenants {
+  /**
+   * The usage of every active tenant; by default one line for each tenant and currency.
+   *
+   * SQL: `select * from rowhouse.usage_report(...)`, as each tenant
+   *
+   * @example
+   * ```ts
+   * for (const { tenantId, cost, currency } of await rowhouse.usage.byTenant()) console.log(tenantId, cost, currency)
+   * ```
+   */
+  byTenant(options?: UsageReportOptions & ForEachTenantOptions): Promise<TenantUsageLine[]>
+  /**
+   * Brings the rollups of every active tenant up to date, for example once an hour, and returns how many hours were
+   * made. Reports do it for their tenant themselves.
+   *
+   * SQL: `select rowhouse.roll_up_usage()`, as each tenant
+   */
+  rollUp(options?: ForEachTenantOptions): Promise<number>
+}
+
+type Visit = <T>(fn: TenantCallback<any, T>, options?: ForEachTenantOptions) => Promise<TenantVisit<T>[]>
+
+export function createUsageOfTenants(visit: Visit): UsageOfTenants {
+  return {
+    async byTenant({ from, to, by = [], ...options } = {}) {
+      const visits = await visit((_, tenant) => tenant.usage.report({ from, to, by }), options)
+      return visits.flatMap(({ tenantId, result }) => result.map((line) => ({ tenantId, ...line })))
+    },
+    async rollUp(options) {
+      const visits = await visit(async (db) => {
+        const { rows } = await sql<{ hours: number }>`select rowhouse.roll_up_usage() as hours`.execute(db)
+        return rows[0]!.hours
+      }, options)
+      return visits.reduce((sum, { result }) => sum + result, 0)
+    },
+  }
+}

@@ -1,0 +1,169 @@
+import { sql } from 'kysely'
+import type { SettleDetails, Settlement } from '../budgets/budget-types.ts'
+import { type Units, unitsToJson } from '../budgets/units.ts'
+import type { TenantExecutor } from '../context/tenant-executor.ts'
+import { createRowhouseError } from '../errors.ts'
+import { formatEvent, headerOf } from './usage-format.ts'
+import type {
+  UsageDifference,
+  UsageEvent,
+  UsageFormat,
+  UsageLine,
+  UsageReportOptions,
+  UsageSpan,
+} from './usage-types.ts'
+
+const PAGE = 1000
+const DEFAULT_SPAN_MS = 30 * 86_400_000
+
+export interface RecordUsageOptions extends SettleDetails {
+  readonly model?: string | undefined
+  /** Within the last 31 days; prices and periods are those of then. Default: now. */
+  readonly occurredAt?: Date | undefined
+}
+
+/**
+ * What a tenant used, what it cost, and reports of it. Calls that a budget settles are here by themselves.
+ *
+ * @example
+ * ```ts
+ * const { usage } = rowhouse.tenant('acme')
+ * await usage.record('search-1', { toolCalls: 1, money: '0.005' }, { kind: 'tool_call', provider: 'brave' })
+ * const lines = await usage.report({ by: ['day', 'model'] })
+ * ```
+ */
+export class Usage {
+  readonly #executor: TenantExecutor
+
+  /** @internal */
+  constructor(executor: TenantExecutor) {
+    this.#executor = executor
+  }
+
+  /**
+   * Books what was used already, without admission: a tool call, a batch that a provider billed. Repeating it with its
+   * event id changes nothing. It is booked whether or not it fits into the quotas.
+   *
+   * SQL: `select rowhouse.record_usage('search-1', '{"tool_calls": 1}', null, '{"kind": "tool_call"}')`
+   *
+   * Errors: `invalid_amount`, `unknown_quota`, `unknown_price`; `request_id_used` when a call of this id is at work.
+   */
+  async record(eventId: string, units: Units, options: RecordUsageOptions = {}): Promise<Settlement> {
+    const { model = null, occurredAt = null, kind, provider, latencyMs, metadata } = options
+    const details = JSON.stringify({ kind, provider, latencyMs, metadata })
+    const { rows } = await sql<{ answer: Settlement }>`
+      select rowhouse.record_usage(${eventId}, ${unitsToJson(units)}::jsonb, ${model}, ${details}::jsonb,
+        ${occurredAt}::timestamptz) as answer
+    `.execute(this.#executor.db)
+    const { cost, currency, duplicate, crossed } = rows[0]!.answer
+    return { requestId: eventId, cost, currency, duplicate, crossed }
+  }
+
+  /**
+   * Usage in whole hours, broken down. Late events are in it.
+   *
+   * SQL: `select * from rowhouse.usage_report('2026-11-01', '2026-12-01', '{day,model}')`
+   *
+   * Errors: `invalid_amount` for what can't be a breakdown.
+   */
+  async report({ from, to, by = ['model'] }: UsageReportOptions = {}): Promise<UsageLine[]> {
+    const span = parseSpan({ from, to })
+    const { rows } = await sql<Record<string, unknown>>`
+      select * from rowhouse.usage_report(${span.from}, ${span.to}, ${[...by]}::text[])
+    `.execute(this.#executor.db)
+    return rows.map(toLine)
+  }
+
+  /**
+   * Compares the books: counters with events and calls at work, the cost of each event with its prices, rollups with
+   * events. Nothing comes back when all agree.
+   *
+   * SQL: `select * from rowhouse.reconcile_usage()`
+   */
+  async reconcile(): Promise<UsageDifference[]> {
+    const { rows } = await sql<UsageDifference>`
+      select book, name, period_start as "periodStart", difference, counted, expected from rowhouse.reconcile_usage()
+    `.execute(this.#executor.db)
+    return rows
+  }
+
+  /**
+   * Every event that occurred in a span, line by line, in the order of recording. Reads a page at a time.
+   *
+   * SQL: `select ... from rowhouse.usage_events where (recorded_at, request_id, part) > (...) limit 1000`
+   *
+   * @example
+   * ```ts
+   * for await (const line of rowhouse.tenant('acme').usage.export('csv')) console.log(line)
+   * ```
+   */
+  async *export(format: UsageFormat, span: UsageSpan = {}): AsyncGenerator<string, void, undefined> {
+    if (format !== 'csv' && format !== 'cloudevents') {
+      throw createRowhouseError('invalid_argument', 'The format is csv or cloudevents.')
+    }
+    const { tenantId } = this.#executor
+    const header = headerOf(format)
+    if (header !== undefined) yield header
+    const { from, to } = parseSpan(span)
+    let last: (UsageEvent & { readonly recorded: string }) | undefined
+    do {
+      const page = await this.#readPage(from, to, last)
+      for (const event of page) yield formatEvent(format, tenantId, withoutCursor(event))
+      last = page.length === PAGE ? page.at(-1) : undefined
+    } while (last !== undefined)
+  }
+
+  async #readPage(from: Date, to: Date, last: { recorded: string; requestId: string; part: string } | undefined) {
+    const { rows } = await sql<UsageEvent & { recorded: string }>`
+      select u.request_id as "requestId", u.part, u.kind, u.model, u.provider, u.user_id as "userId", u.units,
+          u.cost::text as cost, u.currency, u.occurred_at as "occurredAt", u.recorded_at as "recordedAt",
+          u.latency_ms as "latencyMs", u.metadata, u.recorded_at::text as recorded
+        from rowhouse.usage_events u
+        where u.tenant_id = ${this.#executor.tenantId} and u.occurred_at >= ${from} and u.occurred_at < ${to}
+          and (u.recorded_at, u.request_id, u.part)
+            > (${last?.recorded ?? '-infinity'}::timestamptz, ${last?.requestId ?? ''}, ${last?.part ?? ''})
+        order by u.recorded_at, u.request_id, u.part
+        limit ${PAGE}
+    `.execute(this.#executor.db)
+    return rows
+  }
+}
+
+/** A time has more digits in the database than a `Date`, which the next page needs. */
+function withoutCursor({ recorded: _, ...event }: UsageEvent & { readonly recorded: string }): UsageEvent {
+  return event
+}
+
+export function parseSpan({ from, to }: UsageSpan): { from: Date; to: Date } {
+  const span = { from: from ?? new Date(Date.now() - DEFAULT_SPAN_MS), to: to ?? new Date(Date.now() + 3_600_000) }
+  for (const date of [span.from, span.to]) {
+    if (!(date instanceof Date) || Number.isNaN(date.getTime())) {
+      throw createRowhouseError('invalid_argument', 'from and to are dates.')
+    }
+  }
+  return span
+}
+
+function toLine(row: Record<string, unknown>): UsageLine {
+  const optional = <T>(value: unknown) => (value ?? undefined) as T | undefined
+  return {
+    periodStart: optional(row.period_start),
+    model: optional(row.model),
+    userId: optional(row.user_id),
+    kind: optional(row.kind),
+    provider: optional(row.provider),
+    currency: row.currency as string,
+    events: Number(row.events),
+    inputTokens: Number(row.input_tokens),
+    outputTokens: Number(row.output_tokens),
+    cachedInputTokens: Number(row.cached_input_tokens),
+    cacheWriteTokens: Number(row.cache_write_tokens),
+    embeddingTokens: Number(row.embedding_tokens),
+    images: Number(row.images),
+    toolCalls: Number(row.tool_calls),
+    cost: row.cost as string,
+    p50Ms: optional(row.p50_ms),
+    p95Ms: optional(row.p95_ms),
+    p99Ms: optional(row.p99_ms),
+  }
+}
