@@ -45,7 +45,17 @@ export class ContextRuntime {
   readonly #connectionContext: ConnectionContext
   readonly #predicate: boolean
 
-  constructor({ source, role, seal, startupCheck, plugins, log, predicate, settings, dataKeys }: ContextRuntimeOptions) {
+  constructor({
+    source,
+    role,
+    seal,
+    startupCheck,
+    plugins,
+    log,
+    predicate,
+    settings,
+    dataKeys,
+  }: ContextRuntimeOptions) {
     this.source = source
     this.settings = settings
     this.dataKeys = dataKeys
