@@ -19,11 +19,7 @@ alter table rowhouse.seal_keys enable row level security, force row level securi
 drop policy if exists owner_all on rowhouse.seal_keys;
 create policy owner_all on rowhouse.seal_keys for all to rowhouse_owner using (true) with check (true);
 comment on policy owner_all on rowhouse.seal_keys is 'Only the functions of rowhouse read the keys.';
-drop policy if exists operators_see_ids on rowhouse.seal_keys;
-create policy operators_see_ids on rowhouse.seal_keys for select to rowhouse_admin using (true);
-comment on policy operators_see_ids on rowhouse.seal_keys is 'Operators see which keys there are; no privilege shows the keys.';
 revoke all on rowhouse.seal_keys from public, rowhouse_app, rowhouse_admin;
-grant select (key_id, added_at) on rowhouse.seal_keys to rowhouse_admin;
 
 create or replace function rowhouse.seals_required() returns boolean
   language plpgsql stable parallel safe security definer
@@ -197,6 +193,17 @@ $$;
 comment on function rowhouse.add_seal_key(bytea) is
   'Lets applications that have this key (32 to 64 random bytes) prove their tenants; returns the id of the key. To rotate: add the new one, deploy it, drop the old one.';
 
+create or replace function rowhouse.list_seal_keys() returns table (key_id text, added_at timestamptz)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select k.key_id, k.added_at from rowhouse.seal_keys k order by k.added_at, k.key_id;
+end
+$$;
+
+comment on function rowhouse.list_seal_keys() is 'Which keys the database knows, oldest first, without the keys.';
+
 create or replace function rowhouse.drop_seal_key(p_key_id text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -239,12 +246,21 @@ create or replace function rowhouse.require_seals(p_required boolean) returns bi
 as $$
 declare
   v_table record;
+  v_relation regclass;
+  v_statement text;
   v_count bigint := 0;
 begin
   perform rowhouse.set_seals_required(p_required);
   perform rowhouse.write_registry_policy();
-  for v_table in select t.relation, t.tenant_column from rowhouse.protected_tables t order by t.relation loop
-    perform rowhouse.protect_table(v_table.relation, v_table.tenant_column);
+  for v_table in
+    select t.relation, t.tenant_column, t.column_type from rowhouse.protected_tables t join pg_class c on c.oid = t.relation
+      order by t.relation
+  loop
+    for v_relation in select p.relid from pg_partition_tree(v_table.relation) p union select v_table.relation loop
+      for v_statement in select * from rowhouse.policy_statements(v_relation, v_table.tenant_column, v_table.column_type) loop
+        execute v_statement;
+      end loop;
+    end loop;
     v_count := v_count + 1;
   end loop;
   return v_count;
@@ -258,7 +274,7 @@ revoke execute on function
   rowhouse.seals_required(), rowhouse.seal_digest(bytea, bytea, text), rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(),
   rowhouse.sealed_tenant_bigint(), rowhouse.require_verified_tenant(),
   rowhouse.enter_sealed_tenant(text), rowhouse.xor_bytes(bytea, integer), rowhouse.add_seal_key(bytea),
-  rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
+  rowhouse.list_seal_keys(), rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
   from public;
 
 -- Policies call these with the rights of whoever runs the statement.
@@ -267,5 +283,6 @@ grant execute on function
   to public;
 grant execute on function rowhouse.seals_required(), rowhouse.enter_sealed_tenant(text) to rowhouse_app, rowhouse_admin;
 grant execute on function
-  rowhouse.add_seal_key(bytea), rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
+  rowhouse.add_seal_key(bytea), rowhouse.list_seal_keys(), rowhouse.drop_seal_key(text),
+  rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
   to rowhouse_admin;

@@ -135,7 +135,8 @@ begin
         and has_table_privilege(v_table.relation, 'select') and has_table_privilege(v_table.relation, 'delete')) then
       message := format('rowhouse_owner may not read and delete rows of table %s', v_table.relation);
       return next;
-    elsif not rowhouse.has_write_guard(v_table.relation) then
+    elsif not rowhouse.has_write_guard(v_table.relation)
+        and not rowhouse.is_written_by_functions_only(v_table.relation) then
       message := format('the write guard of table %s is missing, so rows of the tenant could be written during the erasure', v_table.relation);
       return next;
     elsif row_security_active(v_table.relation) then

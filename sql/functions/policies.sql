@@ -160,6 +160,25 @@ $$;
 comment on function rowhouse.has_write_guard(regclass) is
   'Whether every write to the table passes the trigger that makes writers and erasure of one tenant exclude each other.';
 
+create or replace function rowhouse.is_written_by_functions_only(p_relation regclass) returns boolean
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from pg_class c
+      where c.oid = p_relation and c.relnamespace = 'rowhouse'::regnamespace and c.relowner = 'rowhouse_owner'::regrole
+        and not exists (
+          select from aclexplode(c.relacl) a where a.grantee <> c.relowner and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
+        and not exists (
+          select from pg_attribute t, aclexplode(t.attacl) a
+            where t.attrelid = c.oid and a.grantee <> c.relowner and a.privilege_type in ('INSERT', 'UPDATE')));
+end
+$$;
+
+comment on function rowhouse.is_written_by_functions_only(regclass) is
+  'Whether nobody but the functions of rowhouse may write to the table: they do the work of the write guard themselves, once a call (enter_tenant_write, hold_tenant).';
+
 create or replace function rowhouse.policy_statements(p_relation regclass, p_column name, p_type regtype)
   returns setof text
   language plpgsql stable parallel safe
@@ -260,13 +279,13 @@ comment on function rowhouse.execute_for(regclass, text) is
   'Runs a statement on this table with its search_path_for, and returns the number of rows. Objects that the statement itself names are named with their schema.';
 
 revoke execute on function
-  rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
+  rowhouse.is_written_by_functions_only(regclass), rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
   rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype), rowhouse.has_write_guard(regclass),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)
   from public;
 grant execute on function
-  rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
+  rowhouse.is_written_by_functions_only(regclass), rowhouse.tenant_condition(name, regtype), rowhouse.sealed_tenant_function(regtype), rowhouse.tenant_default(regtype), rowhouse.tenant_literal(text, regtype),
   rowhouse.has_tenant_policy(regclass, name, boolean, name, regtype), rowhouse.has_write_guard(regclass),
   rowhouse.policy_statements(regclass, name, regtype), rowhouse.secure_partition(regclass, name, regtype),
   rowhouse.tenant_column_type(regclass, name), rowhouse.search_path_for(regclass[]), rowhouse.execute_for(regclass, text)

@@ -65,11 +65,11 @@ export class Seals {
   /**
    * The keys that the database knows, oldest first.
    *
-   * SQL: `select key_id, added_at from rowhouse.seal_keys`
+   * SQL: `select * from rowhouse.list_seal_keys()`
    */
   async keys(): Promise<SealInfo[]> {
     const { rows } = await sql<{ key_id: string; added_at: Date }>`
-      select key_id, added_at from rowhouse.seal_keys order by added_at, key_id`.execute(this.#admin.db)
+      select key_id, added_at from rowhouse.list_seal_keys()`.execute(this.#admin.db)
     return rows.map((row) => ({ keyId: row.key_id, addedAt: row.added_at }))
   }
 

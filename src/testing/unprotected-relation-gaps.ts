@@ -19,6 +19,10 @@ export const REGISTRIES: Readonly<Record<string, string>> = {
 /** Tables of rowhouse that outlive a tenant, and that only its functions read. */
 export const OPERATORS_TABLES: Readonly<Record<string, string>> = {
   'rowhouse.erasures': 'receipts, which name erased tenants; operators read them by a function',
+  'rowhouse.audit_heads': 'digests of audit trails, which outlive them',
+  'rowhouse.audit_pending': 'digests of audit trails, which outlive them',
+  'rowhouse.audit_segments': 'digests of audit trails, which outlive them',
+  'rowhouse.audit_signatures': 'signatures of audit trails, which outlive them',
 }
 
 /** The names with their schema. */

@@ -124,8 +124,15 @@ describe('a server that crashes', () => {
       await new Promise((resolve) => setTimeout(resolve, delay))
       process.kill(backendOf(eraser), 'SIGKILL')
       await erasing
-      // All connections are gone, and come back when the server has recovered.
-      await owner.query('select 1').catch(() => {})
+      // The server ends every connection when it notices, and takes new ones when it has recovered.
+      await poll(
+        () =>
+          owner.query('select 1').then(
+            () => undefined,
+            () => true,
+          ),
+        { message: () => 'the server did not notice', timeoutMs: 20_000, everyMs: 20 },
+      )
       owner = await poll(() => database.connect('owner').catch(() => undefined), {
         message: () => 'the server did not come back',
         timeoutMs: 20_000,

@@ -90,7 +90,7 @@ test('lists every obstacle; from TypeScript the door stays open', async () => {
   await owner.query('drop schema s cascade; drop policy hides on notes')
 
   const receipt = await rowhouse.tenants.erase('42')
-  expect(receipt).toMatchObject({ tables: COUNTS, rows: 21 })
+  expect(receipt).toMatchObject({ tables: COUNTS })
   expect(await rowhouse.tenants.erase('kept', { dryRun: true })).toMatchObject({ rows: 19, obstacles: [] })
   await rowhouse.close()
 })

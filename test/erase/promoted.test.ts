@@ -44,7 +44,10 @@ async function expectErased(partitionsDropped: number): Promise<void> {
   const kept = await rowsIn(owner, TABLES, 'kept')
   const receipt = await erase(owner, gone)
   expect(receipt.tables).toMatchObject({ 'public.notes': 9, 'public.entries': 9, 'public.tree': 9, 'public.plain': 1 })
-  expect(receipt.partitionsDropped).toBe(partitionsDropped)
+  const own = await owner.query(
+    "select from rowhouse.protected_tables where layout = 'partitioned' and relation::text like 'rowhouse.%'",
+  )
+  expect(receipt.partitionsDropped).toBe(partitionsDropped + own.rowCount!)
   for (const rows of Object.values(await rowsIn(owner, TABLES, gone))) expect(rows).toEqual([])
   expect(await rowsIn(owner, TABLES, 'kept')).toEqual(kept)
   expect((await owner.query('select from pg_namespace where nspname = $1', [schema])).rowCount).toBe(0)
@@ -84,7 +87,7 @@ test('rows that other tables refer to go one by one', async () => {
   })
   await owner.query('grant select on outside to rowhouse_owner')
   // Entries refer to notes, which stay for a moment longer.
-  expect(await droppable()).toEqual(['tree'])
+  expect((await droppable()).filter((table) => !table.startsWith('rowhouse.'))).toEqual(['tree'])
   await expectErased(3)
   expect((await owner.query('select t from outside')).rows).toEqual([{ t: 'kept' }])
   await owner.query('drop table outside')

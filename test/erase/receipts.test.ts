@@ -2,6 +2,7 @@
 
 import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
+import type { ErasureReceipt } from '../../src/index.ts'
 import { createRowhouse } from '../../src/index.ts'
 import { failure, protect, provision } from '../protect/support.ts'
 import { useDatabase } from '../setup/database.ts'
@@ -23,14 +24,16 @@ beforeAll(async () => {
 
 test('a receipt says what was erased, when and by whom, and is stored as it was returned', async () => {
   await provision(owner, 'last')
-  const receipt = await erase(owner, 'last')
+  const erased = await owner.query("select rowhouse.erase_tenant('last') as receipt")
+  const receipt: ErasureReceipt = erased.rows[0].receipt
   const { rows } = await owner.query('select session_user::text as login, now() as now')
   expect(receipt).toMatchObject({
     tenantId: 'last',
     erasureNumber: 5,
     erasedBy: rows[0].login,
-    tables: { 'public.notes': 0 },
-    rows: 0,
+    // Its provision and its erasure were recorded.
+    tables: { 'public.notes': 0, 'rowhouse.audit_entries': 2 },
+    rows: 2,
     partitionsDropped: 0,
     residue: { rows: 0, registeredTablesChecked: expect.any(Number), otherTablesChecked: 0 },
     exemptTables: {},

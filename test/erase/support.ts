@@ -3,15 +3,23 @@ import { expect } from 'vitest'
 import type { ErasurePreview, ErasureReceipt, VerifiedErasure } from '../../src/index.ts'
 import { asTenant, failure } from '../protect/support.ts'
 
-/** Erases by SQL, in one transaction. */
+/** Erases by SQL, in one transaction. The receipt without the tables of rowhouse itself, which keep an audit trail. */
 export async function erase(client: pg.ClientBase, tenantId: string): Promise<ErasureReceipt> {
   const { rows } = await client.query('select rowhouse.erase_tenant($1) as receipt', [tenantId])
-  return rows[0].receipt
+  return ofApplication(rows[0].receipt)
 }
 
+/** A dry run by SQL, without the tables of rowhouse itself. */
 export async function preview(client: pg.ClientBase, tenantId: string): Promise<ErasurePreview> {
   const { rows } = await client.query('select rowhouse.erase_tenant($1, true) as preview', [tenantId])
-  return rows[0].preview
+  return ofApplication(rows[0].preview)
+}
+
+function ofApplication<T extends { readonly tables: Readonly<Record<string, number>>; readonly rows: number }>(
+  all: T,
+): T {
+  const tables = Object.fromEntries(Object.entries(all.tables).filter(([table]) => !table.startsWith('rowhouse.')))
+  return { ...all, tables, rows: Object.values(tables).reduce((sum, rows) => sum + rows, 0) }
 }
 
 /** Receipts that don't hold. */

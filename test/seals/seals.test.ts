@@ -140,7 +140,7 @@ describe('where seals are required', () => {
     expect((await operators.tenants.promote('brief')).tables).toMatchObject({ 'public.notes': 2 })
     expect(await sealed.query('brief', (db) => db.selectFrom('notes').selectAll())).toHaveLength(2)
     expect((await operators.tenants.demote('brief')).tables).toMatchObject({ 'public.notes': 2 })
-    expect((await operators.tenants.erase('brief')).rows).toBe(2)
+    expect((await operators.tenants.erase('brief')).tables).toMatchObject({ 'public.notes': 2 })
     const owner = await database.connect('owner')
     const { rows } = await owner.query(
       "select count(*)::int as unsealed from pg_policies where policyname like 'rowhouse%' and qual not like '%sealed_tenant%'",
