@@ -184,6 +184,11 @@ const ERROR_KINDS = {
     httpStatus: 402,
     hint: 'Raise the budget with rowhouse.quotas.set(tenantId, name, limits), or wait for its next period.',
   },
+  circuit_open: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Wait for retryAfterMs, or close it with rowhouse.circuits.reset(tenantId, circuit).',
+  },
   model_not_allowed: {
     httpStatus: 403,
     hint: 'Allow it with rowhouse.quotas.setAccount(tenantId, { models }) or setTierModels(tier, models).',
@@ -489,6 +494,17 @@ export class TooManyAttemptsError extends RowhouseError {
 
   constructor(retryAfterMs: number) {
     super('too_many_attempts', 'There were too many wrong API keys.')
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** A call whose circuit is open (HTTP 503). Nothing was booked. */
+export class CircuitOpenError extends RowhouseError {
+  /** Milliseconds until one call may try; undefined: not before somebody resets it. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(message: string, retryAfterMs: number | undefined) {
+    super('circuit_open', message)
     this.retryAfterMs = retryAfterMs
   }
 }

@@ -7,6 +7,7 @@
  * - **quota**: how much of a metric a tenant may use in a period; a **budget** is a quota of the metric money.
  * - **admission**: the decision that a call may begin; it makes a **reservation** of the most that the call can use.
  * - **settlement**: books what the call did use, and gives the rest of its reservation back.
+ * - **circuit**: stops the calls of a tenant, or those of it to one provider, when too many fail or money runs away.
  * - **overrun**: what was used beyond a limit, by a call that used more than it had reserved or settled after its lease.
  *
  * @module
@@ -26,6 +27,7 @@ export type {
 export type { SigningKey } from './audit/signing.ts'
 export type { Budget } from './budgets/budget.ts'
 export type * from './budgets/budget-types.ts'
+export type { CircuitRule, Circuits } from './budgets/circuits.ts'
 export type { ModelPrices, Money, Price, Prices, SetPricesOptions } from './budgets/prices.ts'
 export type { AccountSettings, QuotaDefinition, QuotaLimits, Quotas } from './budgets/quotas.ts'
 export type { BudgetCallback, RunningCall, RunRequest } from './budgets/run-in-budget.ts'

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { appendAudit } from './audit/audit.ts'
 import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
 import { AuditLog } from './audit/audit-log.ts'
+import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
 import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
@@ -177,6 +178,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly rateLimits: RateLimits
   /** Quotas and budgets of tiers and of single tenants, for operators. */
   readonly quotas: Quotas
+  /** Circuits that stop failing or runaway calls, for operators. */
+  readonly circuits: Circuits
   /** Prices of models, for operators. */
   readonly prices: Prices
   /**
@@ -250,6 +253,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, forEachOptions),
     rateLimits: createRateLimits(admin),
     quotas: createQuotas(admin),
+    circuits: createCircuits(admin),
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => changes.subscribe(listener),

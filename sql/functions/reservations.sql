@@ -8,10 +8,12 @@
 -- Depends on: prices.sql, quotas.sql, rate_limits.sql, rowhouse.reservations. Proven by: test/budgets.
 
 select rowhouse.protect_table('rowhouse.reservations');
+select rowhouse.protect_table('rowhouse.circuits');
 
 -- Written by the functions below alone, which do the work of the write guard themselves.
-revoke insert, update, delete on rowhouse.reservations from rowhouse_app;
+revoke insert, update, delete on rowhouse.reservations, rowhouse.circuits from rowhouse_app;
 drop trigger rowhouse_guard on rowhouse.reservations;
+drop trigger rowhouse_guard on rowhouse.circuits;
 
 -- Leases ---------------------------------------------------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ comment on function rowhouse.rate_denial(text, text) is
 
 create or replace function rowhouse.admit(
   p_request_id text, p_units jsonb default '{}', p_model text default null, p_lease_ms integer default 60000,
-  p_rate_limit text default 'requests', p_subject text default ''
+  p_rate_limit text default 'requests', p_subject text default '', p_circuit text default ''
 ) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -209,9 +211,15 @@ begin
     raise exception using errcode = 'RH052', message = 'a request id is a text of 1 to 200 characters';
   elsif p_lease_ms is null or p_lease_ms not between 1 and 86400000 then
     raise exception using errcode = 'RH052', message = 'a lease is 1 to 86400000 ms long';
+  elsif p_circuit is null or length(p_circuit) > 100 then
+    raise exception using errcode = 'RH052', message = 'a circuit has a name of at most 100 characters';
   end if;
   v_account := rowhouse.open_account(v_tenant);
   v_answer := rowhouse.known_admission(v_tenant, p_request_id);
+  if v_answer is not null then
+    return v_answer;
+  end if;
+  v_answer := rowhouse.circuit_denial(v_tenant, p_circuit, v_account.opened_at);
   if v_answer is not null then
     return v_answer;
   end if;
@@ -259,17 +267,18 @@ begin
     on conflict (tenant_id, name, period_start) do update
       set allowance = excluded.allowance, reserved = c.reserved + excluded.reserved, settled = c.settled + c.overrun, overrun = 0;
   v_expires_at := v_account.opened_at + p_lease_ms * interval '1 millisecond';
-  insert into rowhouse.reservations (tenant_id, request_id, model, user_id, currency, prices, quotas, metrics, periods,
+  perform rowhouse.try_circuits(v_tenant, p_circuit, p_request_id, v_expires_at);
+  insert into rowhouse.reservations (tenant_id, request_id, model, user_id, circuit, currency, prices, quotas, metrics, periods,
       reserved, soft_limits, cost, admitted_at, expires_at)
-    values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), v_account.currency, v_prices,
+    values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), p_circuit, v_account.currency, v_prices,
       v_plan.names, v_plan.metrics, v_plan.periods, v_plan.amounts, v_plan.soft_limits, v_measured.cost,
       v_account.opened_at, v_expires_at);
   return rowhouse.admission_json(p_request_id, v_expires_at, v_measured.cost, v_account.currency, false);
 end
 $$;
 
-comment on function rowhouse.admit(text, jsonb, text, integer, text, text) is
-  'Asks whether a call may begin, and reserves the most that it can use: {"admitted": true, "requestId": ..., "expiresAt": ..., "cost": "0.0156", "currency": "USD", "duplicate": false}, or {"admitted": false, "reason": ...} and nothing is booked. Reasons: model_not_allowed, quota_exceeded, budget_exceeded (with quota, limit, used, reserved, requested and retryAfterMs, null when time alone does not help), rate_limited. p_request_id: new for each call; repeating it while the call is at work returns the same answer. p_units: the worst case, such as {"input_tokens": 1200, "output_tokens": 800}. p_lease_ms: unless it is extended or settled by then, the reservation is given back. p_rate_limit: name of a stored limit, null for none. Raises RH050, RH052, RH053 (unknown quota, amount, model or price), RH056 (request id used before), and those of the tenant.';
+comment on function rowhouse.admit(text, jsonb, text, integer, text, text, text) is
+  'Asks whether a call may begin, and reserves the most that it can use: {"admitted": true, "requestId": ..., "expiresAt": ..., "cost": "0.0156", "currency": "USD", "duplicate": false}, or {"admitted": false, "reason": ...} and nothing is booked. Reasons: model_not_allowed, quota_exceeded, budget_exceeded (with quota, limit, used, reserved, requested and retryAfterMs, null when time alone does not help), rate_limited, circuit_open. p_request_id: new for each call; repeating it while the call is at work returns the same answer. p_units: the worst case, such as {"input_tokens": 1200, "output_tokens": 800}. p_lease_ms: unless it is extended or settled by then, the reservation is given back. p_rate_limit: name of a stored limit, null for none. p_circuit: what it is stopped with, such as a provider, besides the tenant as a whole. Raises RH050, RH052, RH053 (unknown quota, amount, model or price), RH056 (request id used before), and those of the tenant.';
 
 -- Settlement -----------------------------------------------------------------------------------------------------------
 
@@ -316,6 +325,8 @@ begin
   insert into rowhouse.usage_events select v_event.*;
   perform rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_event.amounts);
   if v_final then
+    perform rowhouse.note_outcome(v_tenant, v_reservation.circuit, p_request_id, coalesce((p_details ->> 'failed')::boolean, false),
+      v_event.cost, v_account);
     delete from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id;
   else
     update rowhouse.reservations r
@@ -336,7 +347,7 @@ end
 $$;
 
 comment on function rowhouse.settle(text, jsonb, text, jsonb) is
-  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata. crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
+  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit). crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
 
 create or replace function rowhouse.usage_event(
   p_reservation rowhouse.reservations, p_part text, p_units jsonb, p_cost numeric, p_details jsonb, p_at timestamptz
@@ -348,7 +359,8 @@ declare
   v_event rowhouse.usage_events;
 begin
   if jsonb_typeof(p_details) is distinct from 'object'
-    or p_details - array['kind', 'provider', 'latencyMs', 'metadata'] <> '{}'
+    or p_details - array['kind', 'provider', 'latencyMs', 'metadata', 'failed'] <> '{}'
+    or jsonb_typeof(p_details -> 'failed') <> 'boolean'
     or coalesce(p_details ->> 'kind', 'x') !~ '^[a-z][a-z0-9_]{0,62}$'
     or length(p_details ->> 'provider') > 200
     or (p_details ? 'latencyMs' and (jsonb_typeof(p_details -> 'latencyMs') <> 'number'
@@ -394,7 +406,7 @@ $$;
 
 comment on function rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]) is 'What settle returns.';
 
-create or replace function rowhouse.release(p_request_id text) returns boolean
+create or replace function rowhouse.release(p_request_id text, p_failed boolean default false) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
@@ -412,12 +424,15 @@ begin
     where r.tenant_id = v_tenant and r.request_id = p_request_id;
   perform rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_reservation.reserved,
     array_fill(0::numeric, array[cardinality(v_reservation.quotas)]));
+  if p_failed then
+    perform rowhouse.note_outcome(v_tenant, v_reservation.circuit, p_request_id, true, 0, v_account);
+  end if;
   return true;
 end
 $$;
 
-comment on function rowhouse.release(text) is
-  'Gives back all that an admitted call reserved, because it used nothing. False when it holds nothing any more. Raises RH055 (never admitted), RH058 (settled).';
+comment on function rowhouse.release(text, boolean) is
+  'Gives back all that an admitted call reserved, because it used nothing. p_failed: counts against its circuit; otherwise nobody knows. False when it holds nothing any more. Raises RH055 (never admitted), RH058 (settled).';
 
 create or replace function rowhouse.extend_lease(p_request_id text, p_lease_ms integer default 60000) returns timestamptz
   language plpgsql volatile security definer
@@ -505,12 +520,12 @@ revoke execute on function
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
   rowhouse.quota_denial(text, record, jsonb), rowhouse.rate_denial(text, text),
-  rowhouse.admit(text, jsonb, text, integer, text, text), rowhouse.settle(text, jsonb, text, jsonb),
+  rowhouse.admit(text, jsonb, text, integer, text, text, text), rowhouse.settle(text, jsonb, text, jsonb),
   rowhouse.usage_event(rowhouse.reservations, text, jsonb, numeric, jsonb, timestamptz),
-  rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]), rowhouse.release(text),
+  rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]), rowhouse.release(text, boolean),
   rowhouse.extend_lease(text, integer), rowhouse.budget_differences()
   from public;
 grant execute on function
-  rowhouse.admit(text, jsonb, text, integer, text, text), rowhouse.settle(text, jsonb, text, jsonb),
-  rowhouse.release(text), rowhouse.extend_lease(text, integer), rowhouse.budget_differences()
+  rowhouse.admit(text, jsonb, text, integer, text, text, text), rowhouse.settle(text, jsonb, text, jsonb),
+  rowhouse.release(text, boolean), rowhouse.extend_lease(text, integer), rowhouse.budget_differences()
   to rowhouse_app;

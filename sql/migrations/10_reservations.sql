@@ -7,6 +7,7 @@ create table rowhouse.reservations (
   status text not null default 'active' constraint reservations_status_known check (status in ('active', 'expired', 'released')),
   model text,
   user_id text,
+  circuit text not null,
   currency text not null,
   prices jsonb,
   quotas text[] not null,
@@ -29,6 +30,7 @@ comment on column rowhouse.reservations.request_id is 'Id of the call, chosen by
 comment on column rowhouse.reservations.status is 'active: holds what is reserved. expired: its lease ran out. released: given back.';
 comment on column rowhouse.reservations.model is 'The model that the call uses.';
 comment on column rowhouse.reservations.user_id is 'The user of the transaction that admitted it.';
+comment on column rowhouse.reservations.circuit is 'The circuit that it belongs to; empty: that of the tenant.';
 comment on column rowhouse.reservations.currency is 'Currency of prices and cost.';
 comment on column rowhouse.reservations.prices is 'Prices of one unit each when it was admitted; they hold for its settlement too.';
 comment on column rowhouse.reservations.quotas is 'The quotas that hold for it.';

@@ -14,6 +14,8 @@ export interface AdmitRequest {
   readonly rateLimit?: string | null | undefined
   /** Whom the rate limit counts for: a user, a key. Default: the tenant as a whole. */
   readonly subject?: string | undefined
+  /** What it is stopped with when too many calls fail, such as its provider. Default: the tenant as a whole. */
+  readonly circuit?: string | undefined
 }
 
 /** An admitted call. */
@@ -36,6 +38,8 @@ export interface SettleDetails {
   readonly latencyMs?: number | undefined
   /** Whatever billing needs besides, up to 64 kB. */
   readonly metadata?: Readonly<Record<string, unknown>> | undefined
+  /** Whether the call failed, which counts against its circuit. Default false. */
+  readonly failed?: boolean | undefined
 }
 
 export interface SettleOptions extends SettleDetails {
@@ -67,6 +71,21 @@ export interface QuotaDenial {
   readonly requested: number
   /** Milliseconds until it fits at the latest; undefined when time alone does not help. */
   readonly retryAfterMs: number | undefined
+}
+
+/** A circuit of a tenant: what stops its calls when too many fail or money runs away. */
+export interface CircuitStatus {
+  /** Empty: all calls of the tenant. */
+  readonly circuit: string
+  /** `half_open`: one call tries; its outcome closes or opens the circuit. */
+  readonly status: 'closed' | 'open' | 'half_open'
+  readonly reason: string | undefined
+  /** When the next call may try; undefined: not before it is reset. */
+  readonly retryAt: Date | undefined
+  /** Calls that ended in the present window, those that failed, and what they cost. */
+  readonly calls: number
+  readonly errors: number
+  readonly spent: number
 }
 
 /** A quota of a tenant, and how it stands. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
-import type { Admission, AdmitRequest, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
 import { type BudgetCallback, type RunRequest, runInBudget } from './run-in-budget.ts'
@@ -74,8 +74,8 @@ export class Budget {
    *
    * SQL: `select rowhouse.admit('req-1', '{"input_tokens": 1200}', 'large', 60000, 'requests', '')`
    *
-   * Errors: {@link QuotaExceededError}, {@link BudgetExceededError}, {@link RateLimitedError}, and `RowhouseError` of the
-   * codes `model_not_allowed`, `request_id_used`.
+   * Errors: {@link QuotaExceededError}, {@link BudgetExceededError}, {@link RateLimitedError}, {@link CircuitOpenError},
+   * and `RowhouseError` of the codes `model_not_allowed`, `request_id_used`.
    *
    * @example
    * ```ts
@@ -84,9 +84,9 @@ export class Budget {
    */
   async admit(request: AdmitRequest = {}): Promise<Admission> {
     const { requestId = randomUUID(), model = null, units = {}, leaseMs = DEFAULT_LEASE_MS } = request
-    const { rateLimit = 'requests', subject = '' } = request
+    const { rateLimit = 'requests', subject = '', circuit = '' } = request
     const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
-      select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}) as answer
+      select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit}) as answer
     `.execute(this.#executor.db)
     const { answer } = rows[0]!
     if (!answer.admitted) throw denialError(answer)
@@ -109,8 +109,8 @@ export class Budget {
    * ```
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
-    const { part = '', kind, provider, latencyMs, metadata } = options
-    const details = JSON.stringify({ kind, provider, latencyMs, metadata })
+    const { part = '', kind, provider, latencyMs, metadata, failed } = options
+    const details = JSON.stringify({ kind, provider, latencyMs, metadata, failed })
     const { rows } = await sql<{ answer: Settlement }>`
       select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer
     `.execute(this.#executor.db)
@@ -119,16 +119,17 @@ export class Budget {
   }
 
   /**
-   * Gives back all that a call reserved, because it used nothing. False when it holds nothing any more.
+   * Gives back all that a call reserved, because it used nothing. False when it holds nothing any more. With `failed` it
+   * counts against its circuit.
    *
-   * SQL: `select rowhouse.release('req-1')`
+   * SQL: `select rowhouse.release('req-1', false)`
    *
    * Errors: `unknown_request`, `request_settled`.
    */
-  async release(requestId: string): Promise<boolean> {
-    const { rows } = await sql<{ released: boolean }>`select rowhouse.release(${requestId}) as released`.execute(
-      this.#executor.db,
-    )
+  async release(requestId: string, { failed = false }: { readonly failed?: boolean } = {}): Promise<boolean> {
+    const { rows } = await sql<{ released: boolean }>`
+      select rowhouse.release(${requestId}, ${failed}) as released
+    `.execute(this.#executor.db)
     return rows[0]!.released
   }
 
@@ -162,6 +163,19 @@ export class Budget {
       this.#executor.db,
     )
     return rows.map(toQuotaStatus)
+  }
+
+  /**
+   * The circuits of the tenant that are open, or count something.
+   *
+   * SQL: `select ... from rowhouse.circuits where tenant_id = 'acme'`
+   */
+  async circuits(): Promise<CircuitStatus[]> {
+    const { rows } = await sql<CircuitStatus>`
+      select c.circuit, c.status, c.reason, c.retry_at as "retryAt", c.calls, c.errors, c.spent::float8 as spent
+        from rowhouse.circuits c where c.tenant_id = ${this.#executor.tenantId} order by c.circuit
+    `.execute(this.#executor.db)
+    return rows.map((row) => ({ ...row, reason: row.reason ?? undefined, retryAt: row.retryAt ?? undefined }))
   }
 }
 

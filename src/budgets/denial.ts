@@ -1,5 +1,6 @@
 import {
   BudgetExceededError,
+  CircuitOpenError,
   createRowhouseError,
   QuotaExceededError,
   RateLimitedError,
@@ -15,6 +16,12 @@ export type DenialRow =
       readonly reason: 'quota_exceeded' | 'budget_exceeded'
       readonly retryAfterMs: number | null
     })
+  | {
+      readonly reason: 'circuit_open'
+      readonly circuit: string
+      readonly cause: string | null
+      readonly retryAfterMs: number | null
+    }
   | { readonly reason: 'rate_limited'; readonly decidedAt: number; readonly windows: readonly WindowTuple[] }
 
 /** The error of a call that was not admitted. */
@@ -22,6 +29,11 @@ export function denialError(denial: DenialRow): RowhouseError {
   switch (denial.reason) {
     case 'model_not_allowed':
       return createRowhouseError('model_not_allowed', `The tenant may not use the model "${denial.model}".`)
+    case 'circuit_open': {
+      const { circuit, cause, retryAfterMs } = denial
+      const whose = circuit === '' ? 'Calls of the tenant' : `Calls of the circuit "${circuit}"`
+      return new CircuitOpenError(`${whose} are stopped: ${cause ?? 'opened by hand'}.`, retryAfterMs ?? undefined)
+    }
     case 'rate_limited': {
       const { decidedAt, windows } = denial
       const result = resultOfCall({ cost: 1, admitted: 0, decidedAt: decidedAt / 1000, windows }, 0)

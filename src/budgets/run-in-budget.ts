@@ -10,7 +10,7 @@ const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 50
 
 /** A call to run inside the budget. */
-export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs'> {
+export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs' | 'failed'> {
   /** Aborts the signal of the call; one that aborts before the admission refuses it. */
   readonly signal?: AbortSignal | undefined
 }
@@ -42,9 +42,9 @@ export async function runInBudget<T>(
   const begun = performance.now()
   let reported: Units | undefined
   let parts = 0
-  const settle = (units: Units) => {
+  const settle = (units: Units, failed: boolean) => {
     const latencyMs = Math.round(performance.now() - begun)
-    return persistently(() => budget.settle(requestId, units, { kind, provider, metadata, latencyMs }))
+    return persistently(() => budget.settle(requestId, units, { kind, provider, metadata, latencyMs, failed }))
   }
   const call: RunningCall = {
     requestId,
@@ -64,12 +64,14 @@ export async function runInBudget<T>(
     try {
       result = await fn(call)
     } catch (error) {
+      // That the caller gave up says nothing about the provider.
+      const failed = !call.signal.aborted
       // The error of the call matters more than one of the books; what can't be given back now expires by itself.
-      if (reported !== undefined || parts > 0) await settle(reported ?? {}).catch(() => {})
-      else await persistently(() => budget.release(requestId)).catch(() => {})
+      if (reported !== undefined || parts > 0) await settle(reported ?? {}, failed).catch(() => {})
+      else await persistently(() => budget.release(requestId, { failed })).catch(() => {})
       throw error
     }
-    await settle(reported ?? (parts > 0 ? {} : worstCase))
+    await settle(reported ?? (parts > 0 ? {} : worstCase), false)
     return result
   } finally {
     stopKeepingAlive()

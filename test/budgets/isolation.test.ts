@@ -28,6 +28,7 @@ beforeAll(async () => {
     await budget.admit({ ...CALL, requestId: 'done' })
     await budget.settle('done', CALL.units)
     await rowhouse.tenant(tenant).usage.report()
+    await rowhouse.circuits.trip(tenant, { circuit: 'other', reason: 'test' })
   }
 })
 
@@ -40,6 +41,7 @@ const TABLES = [
   'reservations',
   'usage_events',
   'usage_rollups',
+  'circuits',
 ]
 
 describe.for(TABLES)('%s', (table) => {
@@ -71,6 +73,8 @@ test('limits, prices and accounts are for operators', async () => {
     `select rowhouse.set_account('acme')`,
     `select rowhouse.set_tier_models('free', null)`,
     `select rowhouse.set_price('large', 'input_tokens', 0)`,
+    `select rowhouse.trip_circuit('globex', '', 'attack')`,
+    `select rowhouse.reset_circuit('acme', '')`,
     `select rowhouse.open_account('globex')`,
     `select rowhouse.book_quotas('acme', '{money_per_month}', '{2026-11-01}', '{1}', '{0}')`,
     `select rowhouse.expire_reservations('acme', 'infinity')`,

@@ -170,11 +170,14 @@ test('a process that is killed leaves a lease that runs out', needs('parallelBac
   expect(await differences(rowhouse, tenant)).toEqual([])
 })
 
-test('500 calls at once on 10 connections; none is idle in a transaction', { timeout: 60_000 }, async () => {
+test('500 calls at once on 10 connections; none is idle in a transaction', {
+  ...needs('parallelBackends'),
+  timeout: 60_000,
+}, async () => {
   const { tenant, money } = await tenantWith({ money_per_month: 100, concurrency: 500 })
-  const own = open({ poolOptions: { max: 10, application_name: 'streams' } } as never)
+  const own = open({ poolOptions: { max: 10 } })
   const { budget } = own.tenant(tenant)
-  const owner = await database.connect('superuser').catch(() => database.connect('owner'))
+  const owner = await database.connect('owner')
   let done = false
   const idle: unknown[] = []
   const watch = (async () => {

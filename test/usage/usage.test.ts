@@ -153,7 +153,7 @@ describe('report', () => {
     const other = await newTenant()
     await one.usage.record('x', { money: 1 })
     await other.usage.record('x', { money: '2.50' })
-    const lines = await rowhouse.usage.byTenant({ concurrency: 2 })
+    const lines = await rowhouse.usage.byTenant()
     const costs = Object.fromEntries(lines.map(({ tenantId, cost }) => [tenantId, cost]))
     expect([costs[one.tenant], costs[other.tenant]]).toEqual(['1', '2.5'])
     expect(await rowhouse.usage.rollUp()).toBe(0)
