@@ -106,18 +106,18 @@ create or replace function rowhouse.trip_circuit(p_tenant text, p_circuit text, 
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_account record;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   perform rowhouse.enter_tenant_write();
   v_account := rowhouse.open_account(p_tenant);
   insert into rowhouse.circuits (tenant_id, circuit, status, reason, retry_at, window_start)
     values (p_tenant, p_circuit, 'open', p_reason, v_account.opened_at + p_pause_ms * interval '1 millisecond', v_account.opened_at)
     on conflict (tenant_id, circuit) do update
       set status = excluded.status, reason = excluded.reason, retry_at = excluded.retry_at;
-  perform rowhouse.work_as(v_caller_tenant, false);
+  perform rowhouse.end_work(v_before);
 exception
   when check_violation or not_null_violation then
     raise exception using errcode = 'RH051', message = 'a circuit has a name of at most 100 characters, and a reason of at most 500';
@@ -132,17 +132,17 @@ create or replace function rowhouse.reset_circuit(p_tenant text, p_circuit text)
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_caller_tenant text := current_setting('app.tenant_id', true);
+  v_before text[];
   v_account record;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_as(p_tenant, false);
   perform rowhouse.enter_tenant_write();
   v_account := rowhouse.open_account(p_tenant);
   update rowhouse.circuits c
     set status = 'closed', reason = null, retry_at = null, trying = null, window_start = v_account.opened_at, calls = 0, errors = 0, spent = 0
     where c.tenant_id = p_tenant and c.circuit = p_circuit;
-  perform rowhouse.work_as(v_caller_tenant, false);
+  perform rowhouse.end_work(v_before);
 end
 $$;
 

@@ -52,8 +52,8 @@ declare
   v_price numeric;
   v_tokens numeric := 0;
 begin
-  if jsonb_typeof(p_units) is distinct from 'object' then
-    raise exception using errcode = 'RH052', message = 'units are a JSON object of amounts',
+  if jsonb_typeof(p_units) is distinct from 'object' or pg_column_size(p_units) > 8192 then
+    raise exception using errcode = 'RH052', message = 'units are a JSON object of amounts, of at most 8 kB',
       hint = 'For example: {"input_tokens": 1200, "output_tokens": 800}.';
   end if;
   cost := p_requests * coalesce((p_prices ->> 'requests')::numeric, 0);

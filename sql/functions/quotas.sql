@@ -198,6 +198,21 @@ $$;
 comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]) is
   'Takes amounts out of what is reserved and adds what was used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room.';
 
+create or replace function rowhouse.sweep_rolling_counters(p_tenant text, p_at timestamptz) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from rowhouse.quota_counters c
+    using rowhouse.quotas q
+    where c.tenant_id = p_tenant and q.name = c.name and q.period = 'rolling' and c.reserved = 0
+      and c.period_start < p_at - 2 * q.window_ms * interval '1 millisecond';
+end
+$$;
+
+comment on function rowhouse.sweep_rolling_counters(text, timestamptz) is
+  'Deletes counters of rolling quotas that count nothing any more; called whenever one begins a new counter.';
+
 create or replace function rowhouse.note_crossed_limits(p_tenant text, p_account record, p_names text[]) returns text[]
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -348,6 +363,13 @@ begin
     raise exception using errcode = 'RH051', message = 'not a time zone', hint = 'For example: Europe/Berlin.';
   end if;
   v_before := rowhouse.work_as(p_tenant, false);
+  -- What was counted in one currency is no amount of another.
+  if exists (select from rowhouse.usage_events u where u.tenant_id = p_tenant and u.currency <> p_currency)
+    or exists (select from rowhouse.reservations r where r.tenant_id = p_tenant and r.currency <> p_currency)
+  then
+    raise exception using errcode = 'RH051', message = 'the tenant has usage in another currency',
+      hint = 'The currency of a tenant is set before its first call.';
+  end if;
   insert into rowhouse.accounts (tenant_id, currency, time_zone, models)
     values (p_tenant, p_currency, p_time_zone, p_models)
     on conflict (tenant_id) do update
@@ -360,7 +382,7 @@ end
 $$;
 
 comment on function rowhouse.set_account(text, text, text, text[]) is
-  'Sets how a tenant is billed: currency, time zone of its periods, and the models it may use (null: those of its tier). Another zone begins other periods, which are counted anew. Raises RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+  'Sets how a tenant is billed: currency, time zone of its periods, and the models it may use (null: those of its tier). Another zone begins other periods, which are counted anew; the currency is settled with the first call. Raises RH051, and RH002, RH003, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.set_tier_models(p_tier text, p_models text[]) returns void
   language plpgsql volatile security definer
@@ -387,7 +409,7 @@ revoke execute on function
   rowhouse.quota_period(text, bigint, text, timestamptz), rowhouse.effective_quotas(text, text, text, timestamptz),
   rowhouse.quota_status(), rowhouse.open_account(text),
   rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]),
-  rowhouse.note_crossed_limits(text, record, text[]), rowhouse.check_quota(text, numeric, numeric),
+  rowhouse.sweep_rolling_counters(text, timestamptz), rowhouse.note_crossed_limits(text, record, text[]), rowhouse.check_quota(text, numeric, numeric),
   rowhouse.define_quota(text, text, text, bigint), rowhouse.set_default_quota(text, text, numeric, numeric),
   rowhouse.unset_default_quota(text, text), rowhouse.set_quota(text, text, numeric, numeric),
   rowhouse.unset_quota(text, text), rowhouse.set_account(text, text, text, text[]), rowhouse.set_tier_models(text, text[])

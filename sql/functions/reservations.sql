@@ -242,7 +242,8 @@ begin
       -- What was used of a rolling quota is in several counters: it is looked at each time.
       coalesce(array_agg(case when p.soft_limit is not null and p.window_ms is not null then 0 else p.soft_limit end)
         filter (where p.counts), '{}') as soft_limits,
-      array_agg(p.name) filter (where p.counts and (p.amount > 0 or not p.counted)) as changed
+      array_agg(p.name) filter (where p.counts and (p.amount > 0 or not p.counted)) as changed,
+      bool_or(p.window_ms is not null and not p.counted) as begins_bucket
     into v_plan
     from (
       select e.*, e.period <> 'request' as counts, coalesce((v_amounts ->> e.metric)::numeric, 0) as amount,
@@ -266,6 +267,9 @@ begin
       where b.name = any (v_plan.changed)
     on conflict (tenant_id, name, period_start) do update
       set allowance = excluded.allowance, reserved = c.reserved + excluded.reserved, settled = c.settled + c.overrun, overrun = 0;
+  if v_plan.begins_bucket then
+    perform rowhouse.sweep_rolling_counters(v_tenant, v_account.opened_at);
+  end if;
   v_expires_at := v_account.opened_at + p_lease_ms * interval '1 millisecond';
   perform rowhouse.try_circuits(v_tenant, p_circuit, p_request_id, v_expires_at);
   insert into rowhouse.reservations (tenant_id, request_id, model, user_id, circuit, currency, prices, quotas, metrics, periods,
@@ -508,7 +512,11 @@ begin
         ('settled and reserved pass the allowance', greatest(p.settled + p.reserved, p.allowance), p.allowance),
         ('there is overrun although there is room', case when p.settled + p.reserved < p.allowance then p.overrun else 0 end, 0)
       ) d (difference, counted, expected)
-      where d.counted <> d.expected;
+      where d.counted <> d.expected
+        -- Counters of rolling quotas are swept when they count nothing any more.
+        and not exists (
+          select from rowhouse.quotas q
+            where q.name = p.name and p.period_start < clock_timestamp() - q.window_ms * interval '1 millisecond');
 end
 $$;
 

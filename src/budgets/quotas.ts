@@ -25,7 +25,7 @@ export interface QuotaLimits {
 
 /** How a tenant is billed. */
 export interface AccountSettings {
-  /** ISO 4217 code of its prices and budgets. Default `USD`. */
+  /** ISO 4217 code of its prices and budgets; can't change once it has usage. Default `USD`. */
   readonly currency?: string | undefined
   /** Time zone in which its days and months begin. Another zone begins other periods. Default `UTC`. */
   readonly timeZone?: string | undefined

@@ -1,11 +1,13 @@
 // Which limits hold for a tenant, and when their periods begin.
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as fc from 'fast-check'
+import { sql } from 'kysely'
 import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
-import { errorOf } from './support.ts'
+import { differences, errorOf } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -81,6 +83,40 @@ describe('limits', () => {
   ])('refused: %s', async ([, call, code]) => {
     expect((await errorOf(call())).code).toBe(code)
   })
+})
+
+test('the currency of a tenant stays once it has usage', async () => {
+  await provision(database, 'francs')
+  await rowhouse.quotas.setAccount('francs', { currency: 'CHF' })
+  const { budget } = rowhouse.tenant('francs')
+  await budget.settle((await budget.admit({ units: { money: 1 } })).requestId, { money: 1 })
+  const change = rowhouse.quotas.setAccount('francs', { currency: 'EUR' })
+  expect((await errorOf(change)).message).toContain('usage in another currency')
+  await rowhouse.quotas.setAccount('francs', { currency: 'CHF', timeZone: 'Europe/Zurich' })
+})
+
+test('counters of a rolling quota are swept, and the books balance all the same', async () => {
+  await provision(database, 'sweeper')
+  await rowhouse.quotas.define('per_second', { metric: 'requests', period: 'rolling', windowMs: 1000 })
+  await rowhouse.quotas.set('sweeper', 'per_second', { limit: 1000 })
+  const { budget } = rowhouse.tenant('sweeper')
+  const outlived = async () => {
+    const { rows } = await rowhouse.withTenant('sweeper', (db) =>
+      sql`select from rowhouse.quota_counters
+        where name = 'per_second' and period_start < clock_timestamp() - interval '3 seconds'`.execute(db),
+    )
+    return rows.length
+  }
+  let calls = 0
+  for (const begun = performance.now(); performance.now() - begun < 4000; calls++) {
+    const { requestId } = await budget.admit({ rateLimit: null })
+    await budget.settle(requestId, {})
+    if (calls % 10 === 0) expect(await differences(rowhouse, 'sweeper')).toEqual([])
+    await sleep(20)
+  }
+  expect(calls).toBeGreaterThan(20)
+  expect(await outlived()).toBe(0)
+  expect(await differences(rowhouse, 'sweeper')).toEqual([])
 })
 
 describe('periods', () => {
