@@ -170,6 +170,38 @@ $$;
 comment on function rowhouse.quota_denial(text, record, jsonb) is
   'Of the quotas that amounts do not fit into, the one that stays in the way longest, as admit returns it; null when they fit.';
 
+create or replace function rowhouse.plan_reservation(
+  p_tenant text, p_account record, p_amounts jsonb,
+  out fits boolean, out names text[], out metrics text[], out periods timestamptz[], out amounts numeric[],
+  out hard_limits numeric[], out soft_limits numeric[], out changed text[], out begins_bucket boolean
+)
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select coalesce(bool_and(p.amount = 0 or p.fits), true),
+      coalesce(array_agg(p.name) filter (where p.counts), '{}'),
+      coalesce(array_agg(p.metric) filter (where p.counts), '{}'),
+      coalesce(array_agg(p.period_start) filter (where p.counts), '{}'),
+      coalesce(array_agg(p.amount) filter (where p.counts), '{}'),
+      coalesce(array_agg(p.hard_limit) filter (where p.counts), '{}'),
+      -- What was used of a rolling quota is in several counters: it is looked at each time.
+      coalesce(array_agg(case when p.soft_limit is not null and p.window_ms is not null then 0 else p.soft_limit end)
+        filter (where p.counts), '{}'),
+      coalesce(array_agg(p.name) filter (where p.counts and (p.amount > 0 or not p.counted)), '{}'),
+      coalesce(bool_or(p.window_ms is not null and not p.counted), false)
+    into fits, names, metrics, periods, amounts, hard_limits, soft_limits, changed, begins_bucket
+    from (
+      select e.*, e.period <> 'request' as counts, a.amount,
+          a.amount <= coalesce(e.hard_limit - e.settled - e.reserved - e.overrun, 'Infinity') as fits
+        from rowhouse.effective_quotas(p_tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
+        cross join lateral (values (coalesce((p_amounts ->> e.metric)::numeric, 0))) a (amount)) p;
+end
+$$;
+
+comment on function rowhouse.plan_reservation(text, record, jsonb) is
+  'What amounts such as {"tokens": 2000, "slots": 1} would reserve: whether they fit into every quota; the quotas with a counter, their metrics, periods, amounts and limits; which counters change or begin (changed), and whether one of them is of a rolling quota (begins_bucket). p_account: as open_account returns it.';
+
 create or replace function rowhouse.rate_denial(p_rate_limit text, p_subject text) returns jsonb
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -233,23 +265,7 @@ begin
   v_amounts := v_measured.amounts || '{"slots": 1}';
 
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
-  select coalesce(bool_and(p.amount = 0 or p.fits), true) as fits,
-      coalesce(array_agg(p.name) filter (where p.counts), '{}') as names,
-      coalesce(array_agg(p.metric) filter (where p.counts), '{}') as metrics,
-      coalesce(array_agg(p.period_start) filter (where p.counts), '{}') as periods,
-      coalesce(array_agg(p.amount) filter (where p.counts), '{}') as amounts,
-      coalesce(array_agg(p.hard_limit) filter (where p.counts), '{}') as hard_limits,
-      -- What was used of a rolling quota is in several counters: it is looked at each time.
-      coalesce(array_agg(case when p.soft_limit is not null and p.window_ms is not null then 0 else p.soft_limit end)
-        filter (where p.counts), '{}') as soft_limits,
-      array_agg(p.name) filter (where p.counts and (p.amount > 0 or not p.counted)) as changed,
-      bool_or(p.window_ms is not null and not p.counted) as begins_bucket
-    into v_plan
-    from (
-      select e.*, e.period <> 'request' as counts, coalesce((v_amounts ->> e.metric)::numeric, 0) as amount,
-          coalesce((v_amounts ->> e.metric)::numeric, 0)
-            <= coalesce(e.hard_limit - e.settled - e.reserved - e.overrun, 'Infinity') as fits
-        from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_account.opened_at) e) p;
+  v_plan := rowhouse.plan_reservation(v_tenant, v_account, v_amounts);
   if not v_plan.fits then
     return rowhouse.quota_denial(v_tenant, v_account, v_amounts);
   end if;
@@ -527,7 +543,7 @@ revoke execute on function
   rowhouse.expire_reservations(text, timestamptz), rowhouse.find_reservation(text, text),
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
-  rowhouse.quota_denial(text, record, jsonb), rowhouse.rate_denial(text, text),
+  rowhouse.plan_reservation(text, record, jsonb), rowhouse.quota_denial(text, record, jsonb), rowhouse.rate_denial(text, text),
   rowhouse.admit(text, jsonb, text, integer, text, text, text), rowhouse.settle(text, jsonb, text, jsonb),
   rowhouse.usage_event(rowhouse.reservations, text, jsonb, numeric, jsonb, timestamptz),
   rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]), rowhouse.release(text, boolean),
