@@ -86,17 +86,23 @@ async function attackEveryTable(
   { tables: wanted, rows = {} }: ProveIsolationOptions,
 ): Promise<IsolationProof> {
   const registered = await describeRegisteredTables(client)
-  const selected = wanted === undefined ? registered : await select(client, registered, wanted)
+  const readable = await readableBy(client, role, registered)
+  // What the role may not even read, it can't attack: the database refuses before any policy is asked.
+  const selected = (wanted === undefined ? registered : await select(client, registered, wanted)).filter((table) =>
+    readable.has(table),
+  )
   // Rows that they refer to are needed as well.
   const needed = wanted === undefined ? registered : withReferenced(registered, selected)
   const tenants = await provisionTenants(client, needed)
   await client.query(`set local role "${role.replaceAll('"', '""')}"`)
-  const canaries = await insertRows(client, needed, tenants, await byName(client, rows))
+  const canaries = await insertRows(client, needed, tenants, await byName(client, rows), readable)
   const leaks: IsolationLeak[] = []
   const proven: IsolationProof['tables'][number][] = []
   for (const table of selected) {
     const { own, other } = tenants.get(table.tenantType)!
-    const watched = withReferencing(registered, table).filter(({ tenantType }) => tenantType === table.tenantType)
+    const watched = withReferencing(registered, table).filter(
+      (near) => near.tenantType === table.tenantType && readable.has(near),
+    )
     const before = await stateOf(client, other, watched)
     const sought = [other, ...canaries.get(table)!]
     const counts = { attempts: 0, refused: 0 }
@@ -111,6 +117,21 @@ async function attackEveryTable(
   }
   if (leaks.length > 0) throw new IsolationError(leaks)
   return { tables: proven, attempts: proven.reduce((sum, { attempts }) => sum + attempts, 0) }
+}
+
+/** Those of the tables that the role may read something of. */
+async function readableBy(
+  client: pg.ClientBase,
+  role: string,
+  tables: readonly TableShape[],
+): Promise<ReadonlySet<TableShape>> {
+  const { rows } = await client.query<{ name: string }>(
+    `select t.name from unnest($1::text[]) t (name)
+      where has_any_column_privilege($2::name, t.name::regclass, 'select')`,
+    [tables.map(({ name }) => name), role],
+  )
+  const names = new Set(rows.map(({ name }) => name))
+  return new Set(tables.filter(({ name }) => names.has(name)))
 }
 
 /** Each attempt: its name, who tries, and the statements. */
@@ -154,6 +175,7 @@ async function insertRows(
   tables: readonly TableShape[],
   tenants: ReadonlyMap<string, Tenants>,
   known: ReadonlyMap<string, (tenantId: string) => RowValues>,
+  readable: ReadonlySet<TableShape>,
 ): Promise<ReadonlyMap<TableShape, readonly string[]>> {
   const canaries = new Map<TableShape, readonly string[]>()
   const failures: string[] = []
@@ -171,6 +193,7 @@ async function insertRows(
         table,
         otherCanaries.filter((canary) => !ownCanaries.includes(canary)),
       )
+      if (!readable.has(table)) continue
       const { rowCount } = await client.query(`select from ${table.name} limit 1`)
       if (rowCount === 0) failures.push(`${table.name}: a tenant does not see its own row`)
     } catch (error) {

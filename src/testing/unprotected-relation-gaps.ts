@@ -14,6 +14,7 @@ export const REGISTRIES: Readonly<Record<string, string>> = {
   'rowhouse.quotas': 'what is counted; read only',
   'rowhouse.quota_defaults': 'limits of tiers; read only',
   'rowhouse.tier_models': 'models of tiers; read only',
+  'rowhouse.circuit_rules': 'rules of tiers; read only',
 }
 
 /** Tables of rowhouse that outlive a tenant, and that only its functions read. */

@@ -91,7 +91,7 @@ test('lists every obstacle; from TypeScript the door stays open', async () => {
 
   const receipt = await rowhouse.tenants.erase('42')
   expect(receipt).toMatchObject({ tables: COUNTS })
-  expect(await rowhouse.tenants.erase('kept', { dryRun: true })).toMatchObject({ rows: 19, obstacles: [] })
+  expect(await rowhouse.tenants.erase('kept', { dryRun: true })).toMatchObject({ obstacles: [] })
   await rowhouse.close()
 })
 

@@ -203,14 +203,14 @@ async function callEvery(client: pg.ClientBase, role: string, functions: readonl
 }
 
 describe('every function', () => {
-  test('that the application may call', async () => {
+  test('that the application may call', { timeout: 120_000 }, async () => {
     const functions = await callable('rowhouse_app')
     expect(functions.length).toBeGreaterThan(hasCollection() ? 12 : 6)
     expect(await callEvery(acme, 'rowhouse_app', functions)).toBeGreaterThan(functions.length / 2)
     expect(seen()).toEqual([])
   })
 
-  test('a function that reads an open table is noticed: the negative control', async () => {
+  test('a function that reads an open table is noticed: the negative control', { timeout: 120_000 }, async () => {
     await clients.owner.query(`begin; set local role rowhouse_owner;
       create function rowhouse.peek(p_tenant text) returns setof text language plpgsql set search_path = pg_catalog, pg_temp
         as $$ begin return query select i.note from public.invoices i; end $$;
@@ -229,12 +229,15 @@ describe('every function', () => {
     }
   })
 
-  test('that an operator may call: rows of tenants are in no answer', async () => {
+  test('that an operator may call: rows of tenants are in no answer', { timeout: 120_000 }, async () => {
     await using operators = await startProxy(database.url('operator'), { record: true })
     const operator = new pg.Client(operators.url)
     await operator.connect()
     try {
-      const functions = await callable('rowhouse_admin')
+      // These list what an operator asks for by the name of its tenant.
+      const functions = (await callable('rowhouse_admin')).filter(
+        ({ name }) => !/\.list_(api|credential)_keys\b/.test(name),
+      )
       expect(functions.length).toBeGreaterThan(20)
       await callEvery(operator, 'rowhouse_admin', functions)
       const received = operators.received.toString('latin1')

@@ -18,23 +18,35 @@ export async function fillWithCanaries(
   app: pg.ClientBase,
   tenantIds: readonly string[],
 ): Promise<{ tables: readonly TableShape[]; canaries: ReadonlyMap<string, readonly string[]> }> {
-  const tables = await describeRegisteredTables(owner)
+  const registered = await describeRegisteredTables(owner)
+  const { rows: readable } = await app.query<{ name: string }>(
+    `select t.name from unnest($1::text[]) t (name) where has_any_column_privilege('rowhouse_app', t.name::regclass, 'select')`,
+    [registered.map(({ name }) => name)],
+  )
+  // What the application may not read at all could not be seen by the tenant itself.
+  const tables = registered.filter((table) => readable.some(({ name }) => name === table.name))
   const canaries = new Map<string, readonly string[]>()
   for (const tenantId of tenantIds) {
-    const written = await inTenant(
-      app,
-      tenantId,
-      async () => {
-        const found: string[] = []
-        for (const table of tables) {
-          for (let row = 1; row <= 2; row++) {
-            found.push(...(await insertGeneratedRow(app, table, `canary-${tenantId}`)).canaries)
+    const written: string[] = []
+    for (const table of tables) {
+      // Tables that only functions write are filled by the login that owns them.
+      const { rows } = await app.query<{ may: boolean }>(
+        `select has_any_column_privilege('rowhouse_app', $1::regclass, 'insert') as may`,
+        [table.name],
+      )
+      const client = rows[0]!.may ? app : owner
+      const fill = async () => {
+        for (let row = 1; row <= 2; row++) {
+          try {
+            written.push(...(await insertGeneratedRow(client, table, `canary-${tenantId}`)).canaries)
+          } catch (error) {
+            // A table of one row for each tenant.
+            if (row === 1 || (error as { code?: string }).code !== '23505') throw error
           }
         }
-        return found
-      },
-      { commit: true },
-    )
+      }
+      await inTenant(client, tenantId, fill, { commit: true })
+    }
     canaries.set(tenantId, written)
   }
   return { tables, canaries }

@@ -1,5 +1,5 @@
 -- Circuits: stop the calls of a tenant, or those of it to one provider, when too many fail or money runs away.
--- Depends on: 9_reservations.sql. Policies, privileges and functions: sql/functions/circuits.sql.
+-- Depends on: 10_reservations.sql. Policies, privileges and functions: sql/functions/circuits.sql.
 
 create table rowhouse.circuit_rules (
   tier text primary key constraint circuit_rules_tier_format check (tier ~ '^([a-z][a-z0-9_-]{0,31}|\*)$'),
