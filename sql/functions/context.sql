@@ -121,12 +121,16 @@ begin
   if v_status = 'active' then
     return null;
   end if;
-  -- Triggers and foreign keys write while a tenant is erased or moved. That the setting is no lie shows in the lock,
-  -- which nobody else can hold meanwhile.
-  if v_status <> 'erased' and current_setting('rowhouse.holds_tenant_lock', true) = 'on' then
-    if (select pg_try_advisory_xact_lock(t.lock_key) from rowhouse.tenants t where t.tenant_id = v_tenant) then
-      return null;
-    end if;
+  -- Triggers and foreign keys write while a tenant is erased or moved. That the setting is no lie shows in a lock that
+  -- nobody but work_as can take.
+  if v_status <> 'erased' and current_setting('rowhouse.holds_tenant_lock', true) = 'on'
+    and exists (
+      select from pg_locks l
+        where l.pid = pg_backend_pid() and l.locktype = 'relation' and l.relation = 'rowhouse.exempt_tables'::regclass
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+          and l.mode = 'RowShareLock' and l.granted)
+  then
+    return null;
   end if;
   perform rowhouse.check_tenant_status(v_tenant, v_status);
   return null;

@@ -36,6 +36,10 @@ as $$
 begin
   -- Not as options of the functions that need it: only a superuser may give a function settings that no extension knows.
   execute format('set local app.tenant_id = %L', coalesce(p_tenant, ''));
+  if p_holds_lock then
+    -- Anybody may make the setting below; only functions of rowhouse can lock this table, so the guard believes both.
+    lock table rowhouse.exempt_tables in row share mode;
+  end if;
   execute format('set local rowhouse.holds_tenant_lock = %L', case when p_holds_lock then 'on' else 'off' end);
 end
 $$;

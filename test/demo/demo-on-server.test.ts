@@ -19,7 +19,7 @@ async function play(databaseUrl: string, onLine: (line: string) => void = () => 
 describe('on a server with pgvector', () => {
   const database = useDatabase({ needs: ['pgvector'] })
 
-  test('plays the whole story as the owner of the database, and again', async () => {
+  test('plays the whole story as the owner of the database, and again', { timeout: 120_000 }, async () => {
     for (let run = 1; run <= 2; run++) {
       const { exitCode, lines } = await play(database.url('owner'))
       expect(lines.filter((line) => line.includes('FAILED'))).toEqual([])
