@@ -1,5 +1,5 @@
 import type { AccessMode, IsolationLevel } from 'kysely'
-import { quoteIdentifier, quoteLiteral } from './quote.ts'
+import pg from 'pg'
 
 /** Who a transaction runs as. */
 export interface Identity {
@@ -34,11 +34,11 @@ export function transactionPrelude(identity: readonly string[], settings: Transa
 
 /** The statements that make a transaction run as a tenant, or as an operator. */
 export function identityStatements({ role, tenantId, userId, requestId }: Identity): string[] {
-  const statements = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
+  const statements = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
   statements.push(
-    `set local app.tenant_id = ${quoteLiteral(tenantId)}`,
-    `set local app.user_id = ${quoteLiteral(userId)}`,
-    `set local app.request_id = ${quoteLiteral(requestId)}`,
+    `set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`,
+    `set local app.user_id = ${pg.escapeLiteral(userId)}`,
+    `set local app.request_id = ${pg.escapeLiteral(requestId)}`,
   )
   // Unknown and suspended tenants are refused in the same round trip.
   if (tenantId !== '') statements.push('select rowhouse.enter_tenant()')
