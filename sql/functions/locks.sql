@@ -137,7 +137,11 @@ begin
       end loop;
       return;
     exception
-      when lock_not_available or deadlock_detected or undefined_table then
+      when lock_not_available or deadlock_detected or undefined_table or insufficient_privilege or wrong_object_type then
+        -- Dropped since, and another one has its name.
+        if sqlstate in ('42501', '42809') and exists (select from pg_class c where c.oid = v_lock.name) then
+          raise;
+        end if;
         -- Who holds this one wants another one that was taken before it. So this one first, the next time.
         if v_lock.name = any (v_tables) then
           v_tables := v_lock.name || array_remove(v_tables, v_lock.name);

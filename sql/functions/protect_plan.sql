@@ -92,7 +92,7 @@ begin
   select c.convalidated into v_validated from pg_constraint c
     where c.conrelid = p_table and c.conname = 'rowhouse_tenant_present';
 
-  -- A value in every row. What the constraint was validated for need not be looked at again.
+  -- A tenant in every row. Those of a table that is protected already have been looked at.
   if v_attribute.attname is null then
     execute format('select count(*) from (select from %s limit 1) r', p_table) into v_count;
     if v_count > 0 and p_existing_rows is null then
@@ -104,7 +104,8 @@ begin
     purpose := case when p_existing_rows is null then 'add the tenant column'
       else 'add the tenant column; a constant default fills existing rows without rewriting the table' end;
     return next;
-  elsif v_validated is not true then
+  elsif not (v_attribute.attnotnull and exists (select from rowhouse.protected_tables t
+      where t.relation = p_table and t.tenant_column = p_column)) then
     if not v_attribute.attnotnull then
       execute format('select count(*) from %s where %I is null', p_table, p_column) into v_count;
     end if;
@@ -127,22 +128,26 @@ begin
     end if;
   end if;
 
-  -- NOT NULL by way of a check that is validated without blocking writers. Without a tenant the setting reads '' on a
-  -- connection that was used before, so '' must never be a value.
-  if v_validated is null then
-    statement := format('alter table %s add constraint rowhouse_tenant_present check (%I is not null', p_table, p_column)
-      || case when v_is_text then format(' and %I <> ''''', p_column) else '' end || ') not valid';
-    purpose := 'from now on every row has a tenant';
-    return next;
-  end if;
-  if v_validated is not true then
-    statement := format('alter table %s validate constraint rowhouse_tenant_present', p_table);
-    purpose := 'check the existing rows; reads the table, blocks nobody';
-    return next;
-  end if;
+  -- NOT NULL by way of a check that is validated without blocking writers, and goes when it has done its work: Postgres
+  -- would read it again for every statement.
   if v_attribute.attnotnull is not true then
+    if v_validated is null then
+      statement := format('alter table %s add constraint rowhouse_tenant_present check (%I is not null) not valid', p_table, p_column);
+      purpose := 'from now on every row has a tenant';
+      return next;
+    end if;
+    if v_validated is not true then
+      statement := format('alter table %s validate constraint rowhouse_tenant_present', p_table);
+      purpose := 'check the existing rows; reads the table, blocks nobody';
+      return next;
+    end if;
     statement := format('alter table %s alter column %I set not null', p_table, p_column);
     purpose := 'needs no scan: the validated check proves it';
+    return next;
+  end if;
+  if v_attribute.attnotnull is not true or v_validated is not null then
+    statement := format('alter table %s drop constraint rowhouse_tenant_present', p_table);
+    purpose := 'not null says it, and costs statements nothing';
     return next;
   end if;
   if v_attribute.attname is null or not exists (

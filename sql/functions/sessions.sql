@@ -146,7 +146,7 @@ begin
       and (s.updated_at <= v_cutoff or s.expires_at <= statement_timestamp());
   insert into rowhouse.sessions (tenant_id, external_id, user_id)
     values (v_tenant, p_external_id, nullif(current_setting('app.user_id', true), ''))
-    on conflict (tenant_id, external_id) do nothing;
+    on conflict (tenant_id, external_id) where external_id is not null do nothing;
   -- Whoever made it.
   return query select s.* from rowhouse.sessions s where s.tenant_id = v_tenant and s.external_id = p_external_id;
 end

@@ -19,7 +19,7 @@ create table rowhouse.sessions (
   primary key (tenant_id, session_id)
 );
 
-create unique index sessions_by_external_id on rowhouse.sessions (tenant_id, external_id);
+create unique index sessions_by_external_id on rowhouse.sessions (tenant_id, external_id) where external_id is not null;
 create index sessions_by_use on rowhouse.sessions (tenant_id, updated_at, session_id);
 create index sessions_by_user on rowhouse.sessions (tenant_id, user_id, updated_at, session_id);
 create index sessions_by_expiry on rowhouse.sessions (tenant_id, expires_at) where expires_at is not null;

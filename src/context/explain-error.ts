@@ -1,6 +1,6 @@
+import pg from 'pg'
 import { createRowhouseError, mapDatabaseError } from '../errors.ts'
 import { isDatabaseError } from './pg-internals.ts'
-import { quoteIdentifier } from './quote.ts'
 
 /** What stands in the way of entering a tenant, as one sentence with the mend; other errors stay as they are. */
 export function explainPreludeError(error: unknown, role: string | undefined, login: string): unknown {
@@ -11,7 +11,7 @@ export function explainPreludeError(error: unknown, role: string | undefined, lo
       const doing = error.message.includes('set role')
         ? `may not act as the role "${needed}"`
         : `can't use rowhouse (${error.message})`
-      const grant = `grant ${quoteIdentifier(needed)} to ${quoteIdentifier(login)}`
+      const grant = `grant ${pg.escapeIdentifier(needed)} to ${pg.escapeIdentifier(login)}`
       return createRowhouseError('missing_privilege', `The login "${login}" ${doing}; run: ${grant}`, {
         cause: error,
         hint: `${grant};`,

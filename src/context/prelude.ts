@@ -1,5 +1,5 @@
 import type { AccessMode, IsolationLevel } from 'kysely'
-import { quoteIdentifier, quoteLiteral } from './quote.ts'
+import pg from 'pg'
 import type { Seal } from './seal.ts'
 
 /** A statement of our own; with a parameter where nobody else may see its value in pg_stat_activity. */
@@ -43,11 +43,11 @@ export function transactionPrelude(
 
 /** The statements that make a transaction run as a tenant, or as an operator. */
 export function identityStatements({ role, tenantId, userId, requestId, seal }: Identity): PreludeStatement[] {
-  const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${quoteIdentifier(role)}`]
+  const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
   statements.push(
-    `set local app.tenant_id = ${quoteLiteral(tenantId)}`,
-    `set local app.user_id = ${quoteLiteral(userId)}`,
-    `set local app.request_id = ${quoteLiteral(requestId)}`,
+    `set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`,
+    `set local app.user_id = ${pg.escapeLiteral(userId)}`,
+    `set local app.request_id = ${pg.escapeLiteral(requestId)}`,
   )
   // Unknown and suspended tenants are refused in the same round trip.
   if (tenantId === '') return statements

@@ -1,4 +1,4 @@
-import type pg from 'pg'
+import pg from 'pg'
 import type { TableShape } from './table-shape.ts'
 
 /** One attempt of a tenant to reach another one's rows, inside a transaction. */
@@ -80,5 +80,5 @@ export async function stateOf(
 
 /** For the rest of the transaction; an empty id is none. */
 export async function setTenant(client: pg.ClientBase, tenantId: string): Promise<void> {
-  await client.query(`set local app.tenant_id = '${tenantId.replaceAll("'", "''")}'`)
+  await client.query(`set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`)
 }

@@ -89,11 +89,6 @@ const INCOMPLETE = `
         from pg_attribute a
         where a.attrelid = r.oid and a.attname = r.tenant_column and not a.attnotnull
       union all
-      select 'tenant_unchecked', 'no validated check keeps rows without a tenant out'
-        where not r.is_partition and not exists (
-          select from pg_constraint k
-            where k.conrelid = r.oid and k.conname = 'rowhouse_tenant_present' and k.contype = 'c' and k.convalidated)
-      union all
       select 'tenant_without_default', 'the tenant of a new row is not that of the transaction by itself'
         where not r.is_partition and not exists (
           select from pg_attribute a join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum

@@ -1,4 +1,4 @@
-import type pg from 'pg'
+import pg from 'pg'
 import { createRowhouseError } from '../errors.ts'
 import { runAttempt, setTenant, stateOf } from './attempt.ts'
 import { assertUsable } from './find-isolation-gaps.ts'
@@ -94,7 +94,7 @@ async function attackEveryTable(
   // Rows that they refer to are needed as well.
   const needed = wanted === undefined ? registered : withReferenced(registered, selected)
   const tenants = await provisionTenants(client, needed)
-  await client.query(`set local role "${role.replaceAll('"', '""')}"`)
+  await client.query(`set local role ${pg.escapeIdentifier(role)}`)
   const canaries = await insertRows(client, needed, tenants, await byName(client, rows), readable)
   const leaks: IsolationLeak[] = []
   const proven: IsolationProof['tables'][number][] = []

@@ -1,4 +1,4 @@
-import type pg from 'pg'
+import pg from 'pg'
 import { createRowhouseError } from '../errors.ts'
 import type { IsolationGap } from './isolation-gap.ts'
 import { type ReachableRelation, reachableRelations } from './reachable-relations.ts'
@@ -118,11 +118,10 @@ function writableGap({ name, kind, privileges }: ReachableRelation, role: string
   }
 }
 
-const quote = (name: string) => `'${name.replaceAll("'", "''")}'`
 const protectOrRevoke = (name: string, role: string) =>
-  `select rowhouse.protect_table(${quote(name)}), or, when it belongs to no tenant: ${revokeAll(name, role)}`
+  `select rowhouse.protect_table(${pg.escapeLiteral(name)}), or, when it belongs to no tenant: ${revokeAll(name, role)}`
 const protectOrExempt = (name: string) =>
-  `select rowhouse.protect_table(${quote(name)}), or: select rowhouse.exempt_table(${quote(name)}, '<why>')`
+  `select rowhouse.protect_table(${pg.escapeLiteral(name)}), or: select rowhouse.exempt_table(${pg.escapeLiteral(name)}, '<why>')`
 const revokeAll = (name: string, role: string) => `revoke all on ${name} from public, "${role}"`
 
 /** The registered tables and their partitions. */

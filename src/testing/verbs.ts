@@ -1,3 +1,4 @@
+import pg from 'pg'
 import type { TableShape } from './table-shape.ts'
 
 /** The tenant that attacks, and the one that is attacked. */
@@ -68,7 +69,7 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     `select ${tenantColumn}, count(*) from ${name} group by grouping sets ((${tenantColumn}), ())`,
   ],
   'query to xml': ({ name }) => [
-    `select query_to_xml('select * from ${name.replaceAll("'", "''")}', true, false, '')::text as xml`,
+    `select query_to_xml(${pg.escapeLiteral(`select * from ${name}`)}, true, false, '')::text as xml`,
   ],
   cursor: ({ name }) => [`declare c cursor for select * from ${name}`, 'fetch all from c', 'close c'],
   'cursor opened before': ({ name, tenantColumn }, { own }) => [

@@ -1,4 +1,6 @@
-import type pg from 'pg'
+import { CompiledQuery } from 'kysely'
+import pg from 'pg'
+import { createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
 import type { BenchContext } from './run.ts'
 import { type Clock, serverClock } from './server-clock-support.ts'
@@ -26,44 +28,55 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   update: (table, filter) => `update ${table} set note = 'changed' where ${filter}id = $2`,
 }
 
-const ROUNDS = 9
-const STATEMENTS = 50
+const ROUNDS = 80
+const STATEMENTS = 20
 
 /**
  * What the policies cost in the server, beside the same filter written by hand on tables of the same layout: 16 hash
- * partitions and those of 100 promoted tenants. A transaction is what a client sends for one statement: role and tenant,
- * the statement, commit; by hand, too. Each sample is one message of 50 of them, so that network and client count for
- * nothing. The statement alone, many in one transaction, shows what of it the policies are.
+ * partitions and those of 100 promoted tenants. First whole transactions, as `withTenant` sends them, on both. Then the
+ * statement alone, many of them in one message and one transaction, where nothing else counts.
  */
 export default async function benchPolicies({ urls }: BenchContext): Promise<void> {
   await withClient(urls.owner!, prepare)
-  await withClient(urls.app!, async (client) => {
-    const { clock, name } = await serverClock(client)
-    console.log(`Time: ${name}\n`)
-    for (const alone of [false, true]) {
-      for (const [kind, tenantId] of [
-        ['shared partitions', 'shared_50'],
-        ['promoted', 'promoted_50'],
-      ] as const) {
-        for (const prepared of [false, true]) {
-          const unit = alone ? 'a statement alone' : 'a transaction'
-          console.log(heading(`${kind}, ${prepared ? 'prepared' : 'unprepared'}: µs ${unit}`))
-          for (const [operationName, operation] of Object.entries(OPERATIONS)) {
-            print(operationName, await measure(client, clock, { tenantId, operation, prepared, alone }), !alone)
-          }
-          console.log()
+  const pool = new pg.Pool({ connectionString: urls.app!, max: 1 })
+  const rowhouse = createRowhouse({ pool })
+  const client = await pool.connect()
+  const { clock, name } = await serverClock(client)
+  client.release()
+  console.log(`Time: ${name}\n`)
+  for (const [kind, tenantId] of Object.entries(TENANTS)) {
+    console.log(heading(`${kind}: µs a transaction of the client`))
+    for (const [operationName, operation] of Object.entries(OPERATIONS)) {
+      const run = (variant: Variant, round: number) => transactions(rowhouse, variant, { tenantId, operation, round })
+      print(operationName, await measure(clock, run), true)
+    }
+    console.log()
+  }
+  await rowhouse.close()
+  await pool.end()
+  await withClient(urls.app!, async (alone) => {
+    const { clock } = await serverClock(alone)
+    for (const [kind, tenantId] of Object.entries(TENANTS)) {
+      for (const prepared of [false, true]) {
+        console.log(heading(`${kind}, ${prepared ? 'prepared' : 'unprepared'}: µs a statement alone`))
+        for (const [operationName, operation] of Object.entries(OPERATIONS)) {
+          if (prepared) await prepareStatements(alone, operation)
+          const run = (variant: Variant, round: number) =>
+            alone.query(messageOf(variant, { tenantId, operation, round, prepared }))
+          print(operationName, await measure(clock, run), false)
         }
+        console.log()
       }
     }
   })
 }
 
-interface Measurement {
+const TENANTS = { 'shared partitions': 'shared_50', promoted: 'promoted_50' }
+
+interface Work {
   readonly tenantId: string
   readonly operation: Operation
-  readonly prepared: boolean
-  /** Many statements in one transaction, instead of one in each. */
-  readonly alone: boolean
+  readonly round: number
 }
 
 async function prepare(client: pg.ClientBase): Promise<void> {
@@ -90,58 +103,83 @@ async function prepare(client: pg.ClientBase): Promise<void> {
   await client.query('vacuum analyze')
 }
 
-/** Milliseconds by variant: all variants in turns, and the median of the rounds. */
+interface Result {
+  /** Of one statement. */
+  readonly ms: number
+  /** To the filter by hand in the same round: what slows the machine down slows both. */
+  readonly ratio: number
+}
+
+/** All variants in turns, and the medians of the rounds. */
 async function measure(
-  client: pg.ClientBase,
   clock: Clock,
-  measurement: Measurement,
-): Promise<Record<Variant, number>> {
-  const { operation, prepared } = measurement
+  run: (variant: Variant, round: number) => Promise<unknown>,
+): Promise<Record<Variant, Result>> {
   const names = Object.keys(VARIANTS) as Variant[]
-  const times = new Map<Variant, number[]>(names.map((name) => [name, []]))
+  const times = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Variant, number[]>
   const order = [...names]
-  await client.query('deallocate all')
-  if (prepared) {
-    for (const name of names)
-      await client.query(`prepare ${VARIANTS[name].table} (text, integer) as ${statementOf(name, operation)}`)
-  }
   for (let round = 0; round <= ROUNDS; round++) {
     for (const name of order) {
-      const message = messageOf(name, measurement, round)
       const begun = await clock()
-      await client.query(message)
+      await run(name, round)
       // The first round warms up.
-      if (round > 0) times.get(name)!.push(((await clock()) - begun) / STATEMENTS)
+      if (round > 0) times[name].push(((await clock()) - begun) / STATEMENTS)
     }
     // Who comes first changes, so that nobody always runs after the same other one.
     order.push(order.shift()!)
   }
-  return Object.fromEntries(names.map((name) => [name, median(times.get(name)!)])) as Record<Variant, number>
+  const byHand = times['hand-written filter']
+  const resultOf = (name: Variant): Result => ({
+    ms: median(times[name]),
+    ratio: median(times[name].map((time, round) => time / byHand[round]!)),
+  })
+  return Object.fromEntries(names.map((name) => [name, resultOf(name)])) as Record<Variant, Result>
 }
 
-function statementOf(name: Variant, operation: Operation): string {
-  const { table, predicate } = VARIANTS[name]
+async function transactions(rowhouse: Rowhouse, variant: Variant, work: Work): Promise<void> {
+  const statement = statementOf(variant, work.operation)
+  for (let index = 0; index < STATEMENTS; index++) {
+    const number = numberOf(work, index)
+    // The tenant is not a parameter of every statement.
+    const values = statement.includes('$1') ? [work.tenantId, number] : [number]
+    const text = statement.includes('$1') ? statement : statement.replaceAll('$2', '$1')
+    await rowhouse.withTenant(work.tenantId, (db) => db.executeQuery(CompiledQuery.raw(text, values)))
+  }
+}
+
+async function prepareStatements(client: pg.Client, operation: Operation): Promise<void> {
+  await client.query('deallocate all')
+  for (const [name, { table }] of Object.entries(VARIANTS)) {
+    await client.query(`prepare ${table} (text, integer) as ${statementOf(name as Variant, operation)}`)
+  }
+}
+
+function messageOf(variant: Variant, work: Work & { readonly prepared: boolean }): string {
+  const { tenantId, operation, prepared } = work
+  const statements = Array.from({ length: STATEMENTS }, (_, index) =>
+    prepared
+      ? `execute ${VARIANTS[variant].table} ('${tenantId}', ${numberOf(work, index)})`
+      : statementOf(variant, operation)
+          .replaceAll('$1', `'${tenantId}'`)
+          .replaceAll('$2', String(numberOf(work, index))),
+  )
+  return `begin; set local role rowhouse_app; set local app.tenant_id = '${tenantId}'; ${statements.join('; ')}; rollback`
+}
+
+function statementOf(variant: Variant, operation: Operation): string {
+  const { table, predicate } = VARIANTS[variant]
   return operation(table, predicate ? 'tenant_id = $1 and ' : '')
 }
 
 /** Rows that were inserted get a number of their own. */
 let inserted = ROWS
 
-function messageOf(name: Variant, { tenantId, operation, prepared, alone }: Measurement, round: number): string {
-  const begin = `begin; set local role rowhouse_app; set local app.tenant_id = '${tenantId}'`
-  const statements = Array.from({ length: STATEMENTS }, (_, index) => {
-    const number = operation === OPERATIONS.insert ? ++inserted : 1 + ((round * STATEMENTS + index * 37) % (ROWS - 100))
-    return prepared
-      ? `execute ${VARIANTS[name].table} ('${tenantId}', ${number})`
-      : statementOf(name, operation).replaceAll('$1', `'${tenantId}'`).replaceAll('$2', String(number))
-  })
-  return alone
-    ? `${begin}; ${statements.join('; ')}; rollback`
-    : statements.map((statement) => `${begin}; ${statement}; commit`).join('; ')
+function numberOf({ operation, round }: Work, index: number): number {
+  return operation === OPERATIONS.insert ? ++inserted : 1 + ((round * STATEMENTS + index * 37) % (ROWS - 100))
 }
 
-function median(samples: number[]): number {
-  return samples.sort((one, other) => one - other)[Math.floor(samples.length / 2)]!
+function median(samples: readonly number[]): number {
+  return samples.toSorted((one, other) => one - other)[Math.floor(samples.length / 2)]!
 }
 
 const NAME_WIDTH = 14
@@ -153,10 +191,8 @@ function heading(title: string): string {
     .join('')}`
 }
 
-function print(name: string, times: Record<Variant, number>, withTarget: boolean): void {
-  const byHand = times['hand-written filter']
-  const columns = (Object.entries(times) as [Variant, number][]).map(([variant, ms]) => {
-    const ratio = ms / byHand
+function print(name: string, results: Record<Variant, Result>, withTarget: boolean): void {
+  const columns = (Object.entries(results) as [Variant, Result][]).map(([variant, { ms, ratio }]) => {
     const { target } = VARIANTS[variant] as { target?: number }
     const missed = withTarget && target !== undefined && ratio > target ? ` MISSED ${target}` : ''
     return `${(ms * 1000).toFixed(1)}${variant === 'hand-written filter' ? '' : ` x ${ratio.toFixed(2)}${missed}`}`

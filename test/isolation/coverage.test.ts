@@ -149,7 +149,6 @@ describe('relations', () => {
     ['no write guard', 'drop trigger rowhouse_guard on by_uuid'],
     ['a write guard that never fires', 'alter table by_uuid disable trigger rowhouse_guard'],
     ['no default', 'alter table by_uuid alter column tenant_id drop default'],
-    ['rows without a tenant', 'alter table by_uuid drop constraint rowhouse_tenant_present'],
     ['the tenant of a row may change', 'grant update (tenant_id) on by_uuid to rowhouse_app'],
   ])('noticed on a protected table: %s', async (_what, remove) => {
     await expectClosed({

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type pg from 'pg'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { MIGRATION_LOCK } from '../../src/migrate/lock.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
@@ -59,7 +60,8 @@ describe('many migrations at once', () => {
     })
     await waitUntil(async () => {
       const waiting = await database.admin(
-        `select from pg_locks where locktype = 'advisory' and not granted and classid = $1 and objid = $2`,
+        `select from pg_locks where locktype = 'advisory' and not granted and classid = $1 and objid = $2
+          and database = (select oid from pg_database where datname = current_database())`,
         [...MIGRATION_LOCK],
       )
       return waiting.length === 1
@@ -78,7 +80,11 @@ describe('many migrations at once', () => {
       () => undefined,
       (error: { code?: string }) => error.code,
     )
-    await waitUntil(async () => (await database.admin('select from pg_locks where not granted')).length > 0)
+    // Its own wait: other files run on the same server.
+    const { processID } = second as pg.Client & { processID: number }
+    await waitUntil(
+      async () => (await database.admin('select from pg_locks where not granted and pid = $1', [processID])).length > 0,
+    )
     await first.query('commit')
     expect(['23505', '42P06', '42710', 'XX000']).toContain(await collision)
   })

@@ -79,6 +79,8 @@ test('a client that works as another role keeps it', async () => {
 
 test('a client of a pool works', async () => {
   const pool = new pg.Pool({ connectionString: database.url })
+  // end() does not wait for the server to close, and the database is dropped by force right after it.
+  pool.on('error', () => {}).on('connect', (created) => void created.on('error', () => {}))
   const pooled = await pool.connect()
   expect((await migrate({ client: pooled })).applied.length).toBeGreaterThan(1)
   pooled.release()

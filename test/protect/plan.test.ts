@@ -160,7 +160,10 @@ describe('protecting again', () => {
     ['the write guard, disabled', 'alter table mended disable trigger rowhouse_guard'],
     ['the default', 'alter table mended alter column tenant_id drop default'],
     ['NOT NULL', 'alter table mended alter column tenant_id drop not null'],
-    ['the constraint', 'alter table mended drop constraint rowhouse_tenant_present'],
+    [
+      'a check that an interrupted plan left',
+      'alter table mended add constraint rowhouse_tenant_present check (tenant_id is not null)',
+    ],
     ['the index', 'drop index mended_tenant_id_idx'],
     ['a privilege that was lost', 'revoke insert on mended from rowhouse_app'],
     ['a privilege too many', 'grant truncate on mended to rowhouse_app'],

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { inTenant } from '../isolation/support/in-tenant.ts'
 
 /** What `protect_table` returns. */
 export interface Report {
@@ -51,17 +52,7 @@ export async function asTenant<T>(
   tenantId: string,
   work: (client: pg.ClientBase) => Promise<T>,
 ): Promise<T> {
-  await client.query('begin')
-  try {
-    await client.query('set local role rowhouse_app')
-    await client.query(`set local app.tenant_id = '${tenantId}'`)
-    const result = await work(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback')
-    throw error
-  }
+  return inTenant(client, tenantId, () => work(client), { commit: true })
 }
 
 /** The error of a promise that must fail. */

@@ -37,7 +37,7 @@ test('the order of each of 16 writers survives', async () => {
   expect([...ids].sort()).toEqual(ids)
 }, 60_000)
 
-test('one of several that expect the same length wins', async () => {
+test('one of several that expect the same length wins', needs('parallelBackends'), async () => {
   const { sessions } = fixture.acme
   const { id } = await sessions.create()
   const outcomes = await Promise.allSettled(

@@ -101,12 +101,6 @@ const GAPS: readonly [kind: string, object: string, make: string, mend: string][
     'revoke update (tenant_id) on invoices from rowhouse_app',
   ],
   [
-    'tenant_unchecked',
-    'public.invoices',
-    'alter table invoices drop constraint rowhouse_tenant_present',
-    `${protectAgain}('invoices')`,
-  ],
-  [
     'tenant_without_default',
     'public.invoices',
     "alter table invoices alter column tenant_id set default 'acme'",

@@ -1,5 +1,10 @@
 import type { Command } from '../command.ts'
+import { auditExportCommand } from './audit/export.ts'
+import { auditSealCommand } from './audit/seal.ts'
+import { auditVerifyCommand } from './audit/verify.ts'
 import { demoCommand } from './demo.ts'
+import { keyIssueCommand, keyRotateCommand } from './key/issue.ts'
+import { keyListCommand, keyRevokeCommand } from './key/list.ts'
 import { migrateCommand } from './migrate.ts'
 import { protectCommand } from './protect.ts'
 import {
@@ -28,5 +33,12 @@ export const COMMANDS: readonly Command[] = [
   tenantDemoteCommand,
   tenantEraseCommand,
   tenantReceiptsCommand,
+  keyListCommand,
+  keyIssueCommand,
+  keyRotateCommand,
+  keyRevokeCommand,
+  auditSealCommand,
+  auditVerifyCommand,
+  auditExportCommand,
   demoCommand,
 ]

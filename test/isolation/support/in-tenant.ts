@@ -1,4 +1,4 @@
-import type pg from 'pg'
+import pg from 'pg'
 
 export interface InTenantOptions {
   /** The role of the transaction. Default `rowhouse_app`. */
@@ -19,8 +19,8 @@ export async function inTenant<T>(
 ): Promise<T> {
   await client.query('begin')
   try {
-    await client.query(`set local role ${quote(role)}`)
-    if (tenantId !== null) await client.query(`set local app.tenant_id = '${tenantId.replaceAll("'", "''")}'`)
+    await client.query(`set local role ${pg.escapeIdentifier(role)}`)
+    if (tenantId !== null) await client.query(`set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`)
     const result = await work()
     await client.query(commit ? 'commit' : 'rollback')
     return result
@@ -48,8 +48,4 @@ export async function undone<T>(client: pg.ClientBase, work: () => Promise<T>): 
   } finally {
     await client.query('rollback to savepoint undone; release savepoint undone')
   }
-}
-
-function quote(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
 }

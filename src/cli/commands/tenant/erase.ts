@@ -31,8 +31,10 @@ export const tenantEraseCommand: Command = {
         else printPreview(preview, output)
         return preview.obstacles.length === 0 ? EXIT_OK : EXIT_FAILURE
       }
-      const { rows } = await tenants.erase(tenantId, { dryRun: true })
-      await confirm(context, `This erases ${rows} rows of ${tenantId} for good.`, tenantId)
+      if (options.yes !== true) {
+        const { rows } = await tenants.erase(tenantId, { dryRun: true })
+        await confirm(context, `This erases ${rows} rows of ${tenantId} for good.`, tenantId)
+      }
       const receipt = await tenants.erase(tenantId)
       if (json) output.line(JSON.stringify(receipt, null, 2))
       else printReceipt(receipt, output)

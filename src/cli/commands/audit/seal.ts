@@ -1,0 +1,35 @@
+import { readFile } from 'node:fs/promises'
+import { type Command, EXIT_OK } from '../../command.ts'
+import { formatTable } from '../../table.ts'
+import { withRowhouse } from '../../with-rowhouse.ts'
+import { TENANT_OPTIONS } from '../tenant/options.ts'
+
+export const auditSealCommand: Command = {
+  name: 'audit seal',
+  summary: 'Seal the audit trail of a tenant, or of all',
+  description:
+    'Puts the entries since the last call into the chain. Run it regularly: until it is sealed, an entry can be removed\n' +
+    'without a trace. Keep the digests that it prints elsewhere: each stands for the whole trail up to there.',
+  positionals: ['[tenant]'],
+  options: {
+    ...TENANT_OPTIONS,
+    'signing-key': { type: 'string', value: 'FILE', description: 'Sign the digest with this Ed25519 private key (PEM)' },
+  },
+  examples: ['rowhouse audit seal', 'rowhouse audit seal acme --signing-key audit.pem'],
+  async run(context) {
+    const { options, output, positionals } = context
+    const [tenantId] = positionals
+    const keyFile = options['signing-key'] as string | undefined
+    const signingKey = keyFile === undefined ? undefined : await readFile(keyFile, 'utf8')
+    const sealed = await withRowhouse(context, async ({ auditLog }) =>
+      tenantId === undefined ? auditLog.seal({ signingKey }) : [await auditLog.seal(tenantId, { signingKey })],
+    )
+    if (options.json === true) output.line(JSON.stringify(sealed, null, 2))
+    else if (sealed.length === 0) output.line('There was nothing to seal.')
+    else {
+      const rows = sealed.map((trail) => [trail.tenantId, trail.sealed, trail.entries, trail.digest])
+      for (const line of formatTable(['tenant', 'sealed', 'entries', 'digest'], rows)) output.line(line)
+    }
+    return EXIT_OK
+  },
+}

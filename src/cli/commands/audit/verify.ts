@@ -1,0 +1,66 @@
+import { readFile } from 'node:fs/promises'
+import type { AuditFinding, VerifiedAudit } from '../../../audit/audit-log.ts'
+import type { Rowhouse } from '../../../rowhouse.ts'
+import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import { formatTable } from '../../table.ts'
+import { withRowhouse } from '../../with-rowhouse.ts'
+import { TENANT_OPTIONS } from '../tenant/options.ts'
+
+export const auditVerifyCommand: Command = {
+  name: 'audit verify',
+  summary: 'Verify the audit trail of a tenant, or of all',
+  description:
+    'Recomputes every digest and compares it with the entries; trails of erased tenants are verified as well. Fails when\n' +
+    'an entry was changed, removed, reordered or inserted.',
+  positionals: ['[tenant]'],
+  options: {
+    ...TENANT_OPTIONS,
+    anchor: { type: 'string', value: 'DIGEST', description: 'A digest that was kept elsewhere; it must be in the chain' },
+    'public-key': { type: 'string', value: 'FILE', description: 'The Ed25519 public key (PEM) that must have signed' },
+  },
+  examples: ['rowhouse audit verify', 'rowhouse audit verify acme --public-key audit.pub --json'],
+  async run(context) {
+    const { options, output, positionals } = context
+    const [tenantId] = positionals
+    const keyFile = options['public-key'] as string | undefined
+    const publicKeys = keyFile === undefined ? undefined : [await readFile(keyFile, 'utf8')]
+    const anchor = options.anchor as string | undefined
+    const verified = await withRowhouse(context, async (rowhouse) => {
+      const trails: VerifiedAudit[] = []
+      for (const id of tenantId === undefined ? await allTenants(rowhouse) : [tenantId]) {
+        trails.push(await rowhouse.auditLog.verify(id, { anchor, publicKeys }))
+      }
+      return trails
+    })
+    if (options.json === true) output.line(JSON.stringify(verified, null, 2))
+    else {
+      const rows = verified.map((trail) => [
+        trail.tenantId,
+        trail.entries,
+        trail.purgedEntries,
+        trail.unsealed,
+        trail.intact ? 'intact' : 'CHANGED',
+      ])
+      for (const line of formatTable(['tenant', 'entries', 'purged', 'unsealed', 'state'], rows)) output.line(line)
+      for (const { tenantId: id, findings } of verified) {
+        for (const finding of findings) output.note(`${id}: ${describe(finding)}`)
+      }
+    }
+    return verified.every(({ intact }) => intact) ? EXIT_OK : EXIT_FAILURE
+  },
+}
+
+async function allTenants({ tenants }: Rowhouse): Promise<string[]> {
+  const ids: string[] = []
+  for (let after: string | undefined; ; ) {
+    const page = await tenants.list({ after, limit: 1000 })
+    ids.push(...page.map(({ id }) => id))
+    if (page.length < 1000) return ids
+    after = page.at(-1)!.id
+  }
+}
+
+function describe({ kind, object, position, segment, entryId }: AuditFinding): string {
+  const which = [position ?? segment, entryId].filter((part) => part !== undefined).join(' ')
+  return `${object}${which === '' ? '' : ` ${which}`} ${kind}`
+}

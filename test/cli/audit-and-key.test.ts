@@ -1,0 +1,109 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { runCommandLine } from '../../src/cli/run.ts'
+import { createRowhouse } from '../../src/index.ts'
+import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
+
+const database = useDatabase()
+let folder: string
+
+/** Runs a command in this process. */
+async function run(...arguments_: string[]) {
+  let stdout = ''
+  let stderr = ''
+  const exitCode = await runCommandLine(arguments_, {
+    output: {
+      line: (text = '') => {
+        stdout += `${text}\n`
+      },
+      note: (text = '') => {
+        stderr += `${text}\n`
+      },
+      style: (_style, text) => text,
+    },
+    environment: { DATABASE_URL: database.url('owner') },
+    ask: undefined,
+  })
+  return { exitCode, stdout, stderr }
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rowhouse-audit-'))
+  for (const tenantId of ['acme', 'globex']) await run('tenant', 'create', tenantId)
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+test('key issue prints the key alone, and it is valid', async () => {
+  const { exitCode, stdout, stderr } = await run('key', 'issue', 'acme', 'importer', '--scopes', 'documents:read, chat:*')
+  expect(exitCode).toBe(0)
+  expect(stdout).toMatch(/^rh_free_acme_[0-9a-f]{16}_[0-9A-Za-z]{43}\n$/)
+  expect(stderr).toContain('it is not shown again')
+  const rowhouse = createRowhouse({ pool: database.pool('owner', { max: 1 }) })
+  expect(await rowhouse.apiKeys.authenticate(stdout.trim(), { scopes: ['chat:respond'] })).toMatchObject({ tenantId: 'acme' })
+  await rowhouse.close()
+})
+
+test('key list, rotate and revoke', async () => {
+  const [{ id }] = JSON.parse((await run('key', 'list', 'acme', '--json')).stdout) as [{ id: string }]
+  const rotated = await run('key', 'rotate', 'acme', id, '--overlap', '1', '--json')
+  expect(JSON.parse(rotated.stdout)).toMatchObject({ name: 'importer', key: expect.stringMatching(/^rh_/) })
+  expect(await run('key', 'revoke', 'acme', id, '--reason', 'leaked')).toEqual({
+    exitCode: 0,
+    stdout: `Key ${id} of acme is revoked.\n`,
+    stderr: '',
+  })
+  const { stdout } = await run('key', 'list', 'acme')
+  expect(stdout).toMatch(/^key +name +for +scopes +state +last used$/m)
+  expect(stdout).toMatch(new RegExp(`^${id} +importer +live +documents:read chat:\\* +revoked \\d{4}-\\d\\d-\\d\\d`, 'm'))
+  expect((await run('key', 'list', 'globex')).stdout).toBe('No keys.\n')
+  expect((await run('key', 'revoke', 'acme', '0123456789abcdef')).exitCode).toBe(1)
+})
+
+test('audit seal and verify, of one tenant and of all', async () => {
+  const all = await run('audit', 'seal')
+  expect(all.stdout).toMatch(/^acme +5 +5 +[0-9a-f]{64}$/m)
+  expect(all.stdout).toMatch(/^globex +1 +1 +[0-9a-f]{64}$/m)
+  expect((await run('audit', 'seal')).stdout).toBe('There was nothing to seal.\n')
+  const [{ digest }] = JSON.parse((await run('audit', 'seal', 'acme', '--json')).stdout) as [{ digest: string }]
+  const verified = await run('audit', 'verify', 'acme', '--anchor', digest)
+  expect(verified).toMatchObject({ exitCode: 0, stdout: expect.stringMatching(/^acme +5 +0 +0 +intact$/m) })
+  expect((await run('audit', 'verify')).stdout).toMatch(/^globex +1 +0 +0 +intact$/m)
+})
+
+test('audit seal signs, and verify checks the signature', async () => {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+  const [privateFile, publicFile] = [join(folder, 'audit.pem'), join(folder, 'audit.pub')]
+  await writeFile(privateFile, privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  await writeFile(publicFile, publicKey.export({ type: 'spki', format: 'pem' }))
+  expect((await run('audit', 'verify', 'acme', '--public-key', publicFile)).exitCode).toBe(1)
+  expect((await run('audit', 'seal', 'acme', '--signing-key', privateFile)).exitCode).toBe(0)
+  expect((await run('audit', 'verify', 'acme', '--public-key', publicFile)).exitCode).toBe(0)
+})
+
+test('audit verify names what was done, and fails', needs('superuser'), async () => {
+  const superuser = await database.connect('superuser')
+  await superuser.query(`set session_replication_role = replica;
+    update rowhouse.audit_entries set action = 'something.else' where tenant_id = 'globex';
+    set session_replication_role = origin`)
+  const { exitCode, stdout, stderr } = await run('audit', 'verify', 'globex')
+  expect(exitCode).toBe(1)
+  expect(stdout).toMatch(/^globex +1 +0 +0 +CHANGED$/m)
+  expect(stderr).toMatch(/^globex: entry 1 [0-9a-f-]{36} changed$/m)
+})
+
+test('audit export prints lines of JSON', async () => {
+  const { stdout } = await run('audit', 'export', 'acme', '--action', 'rowhouse.key.*')
+  const entries = stdout.trimEnd().split('\n').map((line) => JSON.parse(line))
+  expect(entries.map(({ action }) => action).sort()).toEqual([
+    'rowhouse.key.issue',
+    'rowhouse.key.issue',
+    'rowhouse.key.revoke',
+    'rowhouse.key.rotate',
+  ])
+  expect((await run('audit', 'export', 'acme', '--from', '2999-01-01')).stdout).toBe('')
+  expect((await run('audit', 'export', 'acme', '--from', 'soon')).exitCode).not.toBe(0)
+})
