@@ -171,7 +171,7 @@ begin
     when p_ef_search not between 1 and 1000 then 'ef_search is 1 to 1000'
     when p_m not between 2 and 100 then 'm is 2 to 100'
     when p_ef_construction not between 4 and 1000 then 'ef_construction is 4 to 1000'
-    when coalesce(p_ef_construction, 64) < 2 * coalesce(p_m, 16) then 'ef_construction is at least twice m'
+    when coalesce(p_ef_construction, 128) < 2 * coalesce(p_m, 16) then 'ef_construction is at least twice m'
   end;
   if v_problem is not null then
     raise exception using errcode = 'RH021', message = v_problem;
@@ -293,7 +293,7 @@ begin
     values (p_name, rowhouse.create_documents_table(p_name, p_dimensions, p_metric, p_element_type),
       p_dimensions, p_metric, p_element_type,
       coalesce(p_exact_limit, rowhouse.default_exact_limit(p_dimensions)),
-      coalesce(p_ef_search, 150), coalesce(p_m, 16), coalesce(p_ef_construction, 64));
+      coalesce(p_ef_search, 120), coalesce(p_m, 16), coalesce(p_ef_construction, 128));
   if p_index then
     perform rowhouse.index_collection(p_name);
   end if;
@@ -302,7 +302,7 @@ end
 $$;
 
 comment on function rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean) is
-  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 150 (twice as many candidates in a shared partition), 16, 64. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
+  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 120 (twice as many candidates in a shared partition), 16, 128. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
 
 create or replace function rowhouse.default_exact_limit(p_dimensions integer) returns integer
   language plpgsql immutable parallel safe

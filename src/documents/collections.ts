@@ -10,7 +10,7 @@ export type ElementType = 'vector' | 'halfvec'
 export interface IndexOptions {
   /** Connections of each vector: 2 to 100. Default 16. */
   readonly m?: number | undefined
-  /** Candidates while a vector is put in: 4 to 1000, at least twice `m`. Default 64. */
+  /** Candidates while a vector is put in: 4 to 1000, at least twice `m`. Default 128. */
   readonly efConstruction?: number | undefined
 }
 
@@ -28,7 +28,7 @@ export interface CollectionOptions extends IndexOptions {
   readonly exactLimit?: number | undefined
   /**
    * Candidates of a search by the index: 1 to 1000; more find more of the neighbours. Twice as many in a partition that
-   * tenants share. Default 150.
+   * tenants share. Default 120.
    */
   readonly efSearch?: number | undefined
   /** `false` leaves the index to `index(name)`, after a bulk load. Default true. */
@@ -158,7 +158,7 @@ export class Collections {
    * Vacuum takes long in an index whose entries are mostly dead, as where a large tenant was promoted or erased. As the
    * owner, `reindex index concurrently rowhouse.documents_<name>_embedding_idx` is quicker and keeps nobody waiting.
    *
-   * SQL: `select rowhouse.index_collection('documents', 16, 64, '2GB')`
+   * SQL: `select rowhouse.index_collection('documents', 16, 128, '2GB')`
    *
    * @returns Whether anything was built; false when the index is there already.
    */

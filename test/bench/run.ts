@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 import { createDatabase } from '../setup/databases.ts'
 import type { Role } from '../setup/engine.ts'
 import { startEngines } from '../setup/engines/choose.ts'
+import type { ServerSettings } from '../setup/engines/cluster.ts'
 
 /** What a benchmark gets. */
 export interface BenchContext {
@@ -16,8 +17,12 @@ export interface BenchContext {
   readonly args: readonly string[]
 }
 
-/** The default export of a benchmark's file. */
-export type Bench = (context: BenchContext) => Promise<void>
+/** A benchmark's file. */
+interface BenchModule {
+  readonly default: (context: BenchContext) => Promise<void>
+  /** What its server is given, where that is started from binaries. */
+  readonly settings?: ServerSettings
+}
 
 const [name, ...args] = process.argv.slice(2)
 const benchmarks = globSync('*.ts', { cwd: import.meta.dirname })
@@ -30,14 +35,14 @@ if (name === undefined || !benchmarks.includes(name)) {
 }
 
 const run = { id: `bench${process.pid.toString(36)}`, directory: mkdtempSync(join(tmpdir(), 'rowhouse-bench-')) }
-const { engines, notes } = await startEngines(run.id)
+const bench: BenchModule = await import(join(import.meta.dirname, `${name}.ts`))
+const { engines, notes } = await startEngines(run.id, bench.settings)
 try {
   for (const note of notes) console.log(note)
   const { engine } = engines[0]!
   const database = await createDatabase(engine, run, { name, migrated: true, ownServer: false })
   try {
     console.log(`${name}, on ${engine.name}\n`)
-    const bench: { default: Bench } = await import(join(import.meta.dirname, `${name}.ts`))
     await bench.default({ version: engine.version, urls: database.urls, args })
   } finally {
     await database.drop()

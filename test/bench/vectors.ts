@@ -13,6 +13,9 @@ import {
 } from './vectors-load-support.ts'
 import { createQueries, measure, NEIGHBOURS, print, type Variant } from './vectors-measure-support.ts'
 
+/** As everybody does who searches vectors: the indexes of both ways stay in memory. */
+export const settings = { shared_buffers: '2GB' }
+
 const QUERIES = 400
 const ROUNDS = 20
 

@@ -26,9 +26,9 @@ describe('create', () => {
       dimensions: 4,
       metric: 'cosine',
       elementType: 'vector',
-      efSearch: 150,
+      efSearch: 120,
       m: 16,
-      efConstruction: 64,
+      efConstruction: 128,
       indexed: true,
       created: true,
     })
@@ -71,9 +71,9 @@ describe('create', () => {
     [{ dimensions: 4, metric: 'l2' }, 'with the metric cosine'],
     [{ dimensions: 4, elementType: 'halfvec' }, 'with the element type vector'],
     [{ dimensions: 4, exactLimit: 1 }, 'with exact_limit'],
-    [{ dimensions: 4, efSearch: 1 }, 'with ef_search 150'],
+    [{ dimensions: 4, efSearch: 1 }, 'with ef_search 120'],
     [{ dimensions: 4, m: 8 }, 'with m 16'],
-    [{ dimensions: 4, efConstruction: 100 }, 'with ef_construction 64'],
+    [{ dimensions: 4, efConstruction: 100 }, 'with ef_construction 128'],
   ])('again with %o is a conflict', async ([options, message]) => {
     await expectError(collections().create('papers', options as never), 'invalid_collection', message)
   })
@@ -88,7 +88,7 @@ describe('create', () => {
     ['x', { dimensions: 4001, elementType: 'halfvec' }, 'not 4001'],
     ['x', { dimensions: 3, metric: 'euclid' }, 'metric is not cosine, inner_product or l2'],
     ['x', { dimensions: 3, elementType: 'bit' }, 'elementType is not vector or halfvec'],
-    ['x', { dimensions: 3, m: 40 }, 'ef_construction is at least twice m'],
+    ['x', { dimensions: 3, m: 65 }, 'ef_construction is at least twice m'],
     ['x', { dimensions: 3, m: 1 }, 'm is less than 2'],
     ['x', { dimensions: 3, lists: 1 }, 'unrecognized key'],
   ])('%s with %o is refused', async ([name, options, message]) => {
@@ -188,10 +188,10 @@ describe('index, configure, list, drop', () => {
   })
 
   test('the search settings can be changed', async () => {
-    expect(await collections().configure('loaded', { exactLimit: 5 })).toMatchObject({ exactLimit: 5, efSearch: 150 })
+    expect(await collections().configure('loaded', { exactLimit: 5 })).toMatchObject({ exactLimit: 5, efSearch: 120 })
     expect(await collections().configure('loaded', { efSearch: 80 })).toMatchObject({ exactLimit: 5, efSearch: 80 })
     await expectError(
-      collections().configure('loaded', { efSearch: 1500 }),
+      collections().configure('loaded', { efSearch: 1200 }),
       'invalid_collection',
       'efSearch is more than 1000',
     )

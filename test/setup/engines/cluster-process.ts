@@ -144,7 +144,7 @@ async function freePort(): Promise<number> {
 }
 
 function startServer(postgres: string, data: string, port: number, how: SpawnOptions): Promise<void> {
-  const settings = Object.entries({ ...SETTINGS, port: String(port) }).flatMap(([name, value]) => [
+  const settings = Object.entries({ ...SETTINGS, ...options.settings, port: String(port) }).flatMap(([name, value]) => [
     '-c',
     `${name}=${value}`,
   ])
