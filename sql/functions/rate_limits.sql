@@ -400,6 +400,7 @@ create or replace function rowhouse.take_rate_limit(
   -- Every row is found by its key, also by a plan that was made while the tables were empty.
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();

@@ -4,7 +4,8 @@
 -- books what it did use and gives the rest back, once for each request id, however often it is called. A caller that
 -- dies leaves a lease that runs out. At every commit: settled + reserved <= allowance, which the table itself checks.
 -- Every row is found by its key. The planner is told so: it would plan anew in every call, because arrays of few elements
--- look cheap (plan_cache_mode), or keep a plan that it made while the tables were empty (enable_seqscan).
+-- look cheap (plan_cache_mode), or keep a plan that it made while the tables were empty (enable_seqscan). What such a
+-- plan is said to cost would make it compile every statement, which takes a thousand times as long (jit).
 -- Depends on: prices.sql, quotas.sql, rate_limits.sql, rowhouse.reservations. Proven by: test/budgets.
 
 select rowhouse.protect_table('rowhouse.reservations');
@@ -228,6 +229,7 @@ create or replace function rowhouse.admit(
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -309,6 +311,7 @@ create or replace function rowhouse.settle(
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -431,6 +434,7 @@ create or replace function rowhouse.release(p_request_id text, p_failed boolean 
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
@@ -459,6 +463,7 @@ create or replace function rowhouse.extend_lease(p_request_id text, p_lease_ms i
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();

@@ -22,6 +22,7 @@ create or replace function rowhouse.record_usage(
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set enable_seqscan = off
+  set jit = off
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();

@@ -1,9 +1,11 @@
-// Nothing is overspent and nothing is lost, whatever races, dies or is repeated. The long run: npm run soak.
+// Nothing is overspent and nothing is lost, whatever races, dies or is repeated. Longer: npm run test:soak, npm run soak.
 import { expect, test } from 'vitest'
 import { useDatabase } from '../setup/database.ts'
 import { runRandomOperations } from './run-random-operations.ts'
 
 const database = useDatabase({ needs: ['parallelBackends', 'superuser'] })
+/** `npm run test:soak` asks for 50,000, `npm run soak` for as many as one likes. */
+const operations = Number(process.env.ROWHOUSE_RANDOM_OPERATIONS ?? 15_000)
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
 const urls = () => ({
   app: database.url('app'),
@@ -11,13 +13,13 @@ const urls = () => ({
   superuser: database.url('superuser'),
 })
 
-test('50,000 random operations over 20 connections, killed processes and terminated backends', {
+test(`${operations} random operations over 20 connections, killed processes and terminated backends`, {
   timeout: 600_000,
 }, async () => {
-  const { problems, ...report } = await runRandomOperations({ urls: urls(), operations: 50_000, seed })
+  const { problems, ...report } = await runRandomOperations({ urls: urls(), operations, seed })
   console.log(`seed ${seed}`, report)
   expect(problems).toEqual([])
-  expect(report.operations).toBeGreaterThanOrEqual(50_000)
+  expect(report.operations).toBeGreaterThanOrEqual(operations)
   expect(report.killedProcesses).toBeGreaterThan(0)
   expect(report.terminatedBackends).toBeGreaterThan(0)
   for (const what of ['settle', 'settle again', 'settle late', 'release', 'extend', 'denied: money_per_month']) {
@@ -35,6 +37,6 @@ test('negative control: without the lock on the account, the constraint of the t
   const { source } = rows[0]!
   expect(source).toContain('for update of a')
   await superuser.query(source.replace('for update of a', ''))
-  const { problems } = await runRandomOperations({ urls: urls(), operations: 10_000, seed: seed + 1 })
+  const { problems } = await runRandomOperations({ urls: urls(), operations: 5000, seed: seed + 1 })
   expect(problems.filter((problem) => problem.includes('quota_counters_within_allowance'))).not.toEqual([])
 })
