@@ -77,7 +77,8 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
         select 'has no comment' as gap where obj_description(p.oid, 'pg_proc') is null
         -- A body of the SQL standard is bound when the function is made; no path is searched when it runs.
         union all select 'search_path is not pinned'
-          where p.prosqlbody is null and p.proname <> all ($3) and not coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']
+          where p.prosqlbody is null and not (case when p.proname = any ($3) then p.proconfig is null
+            else coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'] end)
         union all select 'everybody may execute it'
           where p.proname <> all ($1) and has_function_privilege('public', p.oid, 'execute')
         union all select 'runs with the rights of its owner'
