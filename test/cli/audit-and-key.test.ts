@@ -38,12 +38,21 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }))
 
 test('key issue prints the key alone, and it is valid', async () => {
-  const { exitCode, stdout, stderr } = await run('key', 'issue', 'acme', 'importer', '--scopes', 'documents:read, chat:*')
+  const { exitCode, stdout, stderr } = await run(
+    'key',
+    'issue',
+    'acme',
+    'importer',
+    '--scopes',
+    'documents:read, chat:*',
+  )
   expect(exitCode).toBe(0)
   expect(stdout).toMatch(/^rh_free_acme_[0-9a-f]{16}_[0-9A-Za-z]{43}\n$/)
   expect(stderr).toContain('it is not shown again')
   const rowhouse = createRowhouse({ pool: database.pool('owner', { max: 1 }) })
-  expect(await rowhouse.apiKeys.authenticate(stdout.trim(), { scopes: ['chat:respond'] })).toMatchObject({ tenantId: 'acme' })
+  expect(await rowhouse.apiKeys.authenticate(stdout.trim(), { scopes: ['chat:respond'] })).toMatchObject({
+    tenantId: 'acme',
+  })
   await rowhouse.close()
 })
 
@@ -58,7 +67,9 @@ test('key list, rotate and revoke', async () => {
   })
   const { stdout } = await run('key', 'list', 'acme')
   expect(stdout).toMatch(/^key +name +for +scopes +state +last used$/m)
-  expect(stdout).toMatch(new RegExp(`^${id} +importer +live +documents:read chat:\\* +revoked \\d{4}-\\d\\d-\\d\\d`, 'm'))
+  expect(stdout).toMatch(
+    new RegExp(`^${id} +importer +live +documents:read chat:\\* +revoked \\d{4}-\\d\\d-\\d\\d`, 'm'),
+  )
   expect((await run('key', 'list', 'globex')).stdout).toBe('No keys.\n')
   expect((await run('key', 'revoke', 'acme', '0123456789abcdef')).exitCode).toBe(1)
 })
@@ -97,7 +108,10 @@ test('audit verify names what was done, and fails', needs('superuser'), async ()
 
 test('audit export prints lines of JSON', async () => {
   const { stdout } = await run('audit', 'export', 'acme', '--action', 'rowhouse.key.*')
-  const entries = stdout.trimEnd().split('\n').map((line) => JSON.parse(line))
+  const entries = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
   expect(entries.map(({ action }) => action).sort()).toEqual([
     'rowhouse.key.issue',
     'rowhouse.key.issue',

@@ -13,7 +13,11 @@ export const auditSealCommand: Command = {
   positionals: ['[tenant]'],
   options: {
     ...TENANT_OPTIONS,
-    'signing-key': { type: 'string', value: 'FILE', description: 'Sign the digest with this Ed25519 private key (PEM)' },
+    'signing-key': {
+      type: 'string',
+      value: 'FILE',
+      description: 'Sign the digest with this Ed25519 private key (PEM)',
+    },
   },
   examples: ['rowhouse audit seal', 'rowhouse audit seal acme --signing-key audit.pem'],
   async run(context) {

@@ -15,7 +15,11 @@ export const auditVerifyCommand: Command = {
   positionals: ['[tenant]'],
   options: {
     ...TENANT_OPTIONS,
-    anchor: { type: 'string', value: 'DIGEST', description: 'A digest that was kept elsewhere; it must be in the chain' },
+    anchor: {
+      type: 'string',
+      value: 'DIGEST',
+      description: 'A digest that was kept elsewhere; it must be in the chain',
+    },
     'public-key': { type: 'string', value: 'FILE', description: 'The Ed25519 public key (PEM) that must have signed' },
   },
   examples: ['rowhouse audit verify', 'rowhouse audit verify acme --public-key audit.pub --json'],

@@ -17,7 +17,14 @@ export const keyListCommand: Command = {
     if (options.json === true) output.line(JSON.stringify(keys, null, 2))
     else if (keys.length === 0) output.line('No keys.')
     else {
-      const rows = keys.map((key) => [key.id, key.name, key.environment, key.scopes.join(' '), stateOf(key), dateOf(key.lastUsedAt)])
+      const rows = keys.map((key) => [
+        key.id,
+        key.name,
+        key.environment,
+        key.scopes.join(' '),
+        stateOf(key),
+        dateOf(key.lastUsedAt),
+      ])
       for (const line of formatTable(['key', 'name', 'for', 'scopes', 'state', 'last used'], rows)) output.line(line)
     }
     return EXIT_OK
