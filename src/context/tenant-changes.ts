@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import pg from 'pg'
+import { createRowhouseError } from '../errors.ts'
 import type { ConnectionSource } from './connection-source.ts'
 
 /** Told when the status of a tenant changed: suspended, resumed, erased. */
@@ -34,6 +35,12 @@ export class TenantChanges {
 
   /** Starts to tell the listener; returns what stops it. */
   subscribe(listener: TenantChangeListener): () => void {
+    if (typeof listener?.changed !== 'function') {
+      throw createRowhouseError(
+        'invalid_argument',
+        'A listener to changes of tenants is an object with a function changed.',
+      )
+    }
     if (this.#closed) return () => {}
     this.#listeners.add(listener)
     if (this.#listening) listener.listening?.()

@@ -125,3 +125,10 @@ test('the connection ends with the last listener', async () => {
   for (const stop of stops) stop()
   await expect.poll(connections, { timeout: 5000 }).toBe(0)
 })
+
+test('what is no listener is refused at once', () => {
+  const rowhouse = open()
+  for (const wrong of [undefined, null, 'acme', {}, { changed: true }, () => {}]) {
+    expect(() => rowhouse.watchTenants(wrong as never)).toThrow(expect.objectContaining({ code: 'invalid_argument' }))
+  }
+})
