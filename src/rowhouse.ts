@@ -38,9 +38,10 @@ import type { ProtectedTable, ProtectionReport } from './protect/protection-repo
 import type { TableName } from './protect/table-name.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { Seals } from './seals/seals.ts'
+import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
-import { createUsageOfTenants, type UsageOfTenants } from './usage/usage-by-tenant.ts'
+import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
 const APP_ROLE = 'rowhouse_app'
@@ -208,6 +209,20 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly auditLog: AuditLog
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
+  /**
+   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters) and brings the rollups of
+   * usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
+   * process or several.
+   *
+   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `roll_up_usage`, as each tenant
+   *
+   * @example
+   * ```ts
+   * const swept = await rowhouse.sweep()
+   * logger.info({ tenants: swept.length }, 'swept')
+   * ```
+   */
+  sweep(options?: SweepOptions): Promise<SweptTenant[]>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -262,6 +277,18 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     usage: createUsageOfTenants((fn, options) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
     ),
+    sweep: (options) =>
+      sweepTenants(
+        () => tenants.all({ status: 'active' }),
+        {
+          sessions: (tenantId) => rowhouse.tenant(tenantId).sessions.sweep(),
+          values: (tenantId) => rowhouse.tenant(tenantId).state.sweep(),
+          locks: (tenantId) => rowhouse.tenant(tenantId).locks.sweep(),
+          rateLimitCounters: (tenantId) => rowhouse.rateLimits.sweep(tenantId),
+          usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
+        },
+        options,
+      ),
     reload: async () => {
       await runtime.startupCheck.reload()
     },

@@ -2,7 +2,7 @@
 --
 -- The table is made by the same functions as any tenant table (protect.sql, layout.sql), so policies, erasure and
 -- promotion hold for it. The types and operators of pgvector are named with the schema that the extension lives in.
--- Depends on: rowhouse.collections, protect.sql, layout.sql. Proven by: test/documents/collections.test.ts.
+-- Depends on: rowhouse.collections, protect.sql, layout.sql, collections_index.sql. Proven by: test/documents/collections.test.ts.
 
 alter table rowhouse.collections enable row level security, force row level security;
 drop policy if exists everybody_reads on rowhouse.collections;
@@ -13,71 +13,6 @@ create policy owner_all on rowhouse.collections for all to rowhouse_owner using 
 comment on policy owner_all on rowhouse.collections is 'The functions of rowhouse write the registry.';
 revoke all on rowhouse.collections from public, rowhouse_app, rowhouse_admin;
 grant select on rowhouse.collections to rowhouse_app, rowhouse_admin;
-
-create or replace function rowhouse.pgvector_schema() returns name
-  language plpgsql stable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_schema name;
-  v_offered record;
-begin
-  select n.nspname into v_schema
-    from pg_extension e join pg_namespace n on n.oid = e.extnamespace
-    where e.extname = 'vector';
-  if v_schema is not null then
-    return v_schema;
-  end if;
-  select v.version, v.trusted into v_offered
-    from pg_available_extension_versions v where v.name = 'vector' order by v.trusted desc limit 1;
-  raise exception using
-    errcode = 'RH022',
-    message = 'collections need the extension pgvector, which is not installed in this database',
-    hint = case
-      when v_offered.version is null then
-        'It is not on the server either. Whoever runs the server installs the package (postgresql-<version>-pgvector); then a superuser, or the administration console of a managed service, runs in this database: create extension vector.'
-      when v_offered.trusted then
-        'The owner of the database runs in it: create extension vector.'
-      else
-        'A superuser, or the administration console of a managed service, runs in this database: create extension vector.'
-    end;
-end
-$$;
-
-comment on function rowhouse.pgvector_schema() is
-  'The schema of the extension pgvector; raises RH022, with who can add it, when it is missing.';
-
-create or replace function rowhouse.check_pgvector(p_element_type text) returns name
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_schema name := rowhouse.pgvector_schema();
-  v_role name;
-  v_missing text;
-begin
-  foreach v_role in array array['rowhouse_owner', 'rowhouse_app'] loop
-    if not has_schema_privilege(v_role, v_schema, 'usage') then
-      raise exception using errcode = 'RH022',
-        message = format('%s may not use pgvector, which is installed in schema %I', v_role, v_schema),
-        hint = format('The owner of the schema runs: grant usage on schema %I to rowhouse_owner, rowhouse_app', v_schema);
-    end if;
-  end loop;
-  v_missing := case
-    when to_regtype(format('%I.%I', v_schema, p_element_type)) is null then format('type %s', p_element_type)
-    when not exists (select from pg_am a where a.amname = 'hnsw') then 'index type hnsw'
-  end;
-  if v_missing is not null then
-    raise exception using errcode = 'RH022',
-      message = format('the installed version of pgvector has no %s', v_missing),
-      hint = 'Install pgvector 0.8.0 or later; then its owner runs: alter extension vector update.';
-  end if;
-  return v_schema;
-end
-$$;
-
-comment on function rowhouse.check_pgvector(text) is
-  'The schema of pgvector when it has this element type and its roles may use it; raises RH022 with the mend otherwise.';
 
 create or replace function rowhouse.describe_collection(p_name text) returns jsonb
   language plpgsql stable
@@ -109,40 +44,6 @@ $$;
 
 comment on function rowhouse.describe_collection(text) is
   'Everything about a collection as one object; raises RH020 when there is none of this name.';
-
-create or replace function rowhouse.has_vector_index(p_relation regclass) returns boolean
-  language plpgsql stable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return exists (
-    select from pg_index i
-      join pg_class c on c.oid = i.indexrelid
-      join pg_am a on a.oid = c.relam
-      where i.indrelid = p_relation and i.indisvalid and a.amname = 'hnsw');
-end
-$$;
-
-comment on function rowhouse.has_vector_index(regclass) is
-  'Whether the table or partition has a usable HNSW index.';
-
-create or replace function rowhouse.vector_index(p_relation regclass, p_except regclass default null) returns regclass
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select i.indexrelid
-      from pg_index i
-      join pg_class c on c.oid = i.indexrelid
-      join pg_am a on a.oid = c.relam
-      where i.indrelid = p_relation and a.amname = 'hnsw' and i.indexrelid is distinct from p_except
-      limit 1);
-end
-$$;
-
-comment on function rowhouse.vector_index(regclass, regclass) is
-  'The HNSW index of the table, or the other one while it is replaced; also when it is not valid.';
 
 create or replace function rowhouse.check_collection_arguments(
   p_name text, p_dimensions integer, p_metric text, p_element_type text,
@@ -304,78 +205,6 @@ $$;
 comment on function rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean) is
   'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 120 (twice as many candidates in a shared partition), 16, 128. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
 
-create or replace function rowhouse.default_exact_limit(p_dimensions integer) returns integer
-  language plpgsql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- A curve through what was measured: both take equally long for 8700 documents of 128 dimensions, 6700 of 768 and
-  -- 4000 of 1536 (npm run bench -- vectors crossover); up to there the exact search is faster and finds more.
-  return floor(104000 / (1070 + p_dimensions)) * 100;
-end
-$$;
-
-comment on function rowhouse.default_exact_limit(integer) is
-  'Up to how many documents of a tenant an exact search is no slower than one by the index of a shared partition.';
-
-create or replace function rowhouse.index_collection(
-  p_name text,
-  p_m integer default null,
-  p_ef_construction integer default null,
-  p_maintenance_work_mem text default null
-) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_collection rowhouse.collections;
-  v_previous_memory text := current_setting('maintenance_work_mem');
-  v_m integer;
-  v_ef_construction integer;
-  v_old regclass;
-  v_new regclass;
-  v_operators name;
-begin
-  -- Keeps the collection as it is meanwhile; others may be created.
-  select c.* into v_collection
-    from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name for update of c;
-  if v_collection.name is null then
-    raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
-  end if;
-  v_m := coalesce(p_m, v_collection.m);
-  v_ef_construction := coalesce(p_ef_construction, v_collection.ef_construction);
-  perform rowhouse.check_collection_arguments(p_name, v_collection.dimensions, v_collection.metric, v_collection.element_type,
-    null, null, v_m, v_ef_construction);
-  v_old := rowhouse.vector_index(v_collection.relation);
-  if v_old is not null and v_collection.m = v_m and v_collection.ef_construction = v_ef_construction
-      and rowhouse.has_vector_index(v_collection.relation) then
-    return false;
-  end if;
-
-  if p_maintenance_work_mem is not null then
-    execute format('set local maintenance_work_mem = %L', p_maintenance_work_mem);
-  end if;
-  v_operators := format('%s_%s_ops', v_collection.element_type,
-    case v_collection.metric when 'inner_product' then 'ip' else v_collection.metric end);
-  execute format('create index on %s using hnsw (embedding %I.%I) with (m = %s, ef_construction = %s)',
-    v_collection.relation, rowhouse.check_pgvector(v_collection.element_type), v_operators, v_m, v_ef_construction);
-  execute format('set local maintenance_work_mem = %L', v_previous_memory);
-  v_new := rowhouse.vector_index(v_collection.relation, v_old);
-  execute format('comment on index %s is %L', v_new, 'Nearest neighbours, for tenants too large for an exact search.');
-
-  -- Only now, so that searches go on while the new one is built.
-  if v_old is not null then
-    perform rowhouse.lock_tables(array(select t.relid from pg_partition_tree(v_collection.relation) t), 'access exclusive');
-    execute format('drop index %s', v_old);
-  end if;
-  update rowhouse.collections c set m = v_m, ef_construction = v_ef_construction where c.name = p_name;
-  return true;
-end
-$$;
-
-comment on function rowhouse.index_collection(text, integer, integer, text) is
-  'Builds the HNSW index of a collection on every partition, or builds it anew with other settings; writers wait meanwhile, searches only while the old index is dropped. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. Returns false when the index is there already. Raises RH020, RH021, RH032 (transactions that use the collection did not finish in time; nothing changed).';
-
 create or replace function rowhouse.configure_collection(
   p_name text,
   p_exact_limit integer default null,
@@ -419,19 +248,14 @@ comment on function rowhouse.drop_collection(text) is
   'Drops a collection with the documents of all tenants. Raises RH020 when there is none of this name.';
 
 revoke execute on function
-  rowhouse.pgvector_schema(), rowhouse.check_pgvector(text), rowhouse.describe_collection(text),
-  rowhouse.has_vector_index(regclass), rowhouse.vector_index(regclass, regclass), rowhouse.default_exact_limit(integer),
+  rowhouse.describe_collection(text),
   rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer),
   rowhouse.create_documents_table(text, integer, text, text),
   rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean),
-  rowhouse.index_collection(text, integer, integer, text), rowhouse.configure_collection(text, integer, integer),
-  rowhouse.drop_collection(text)
+  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_collection(text)
   from public;
 grant execute on function
   rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean),
-  rowhouse.index_collection(text, integer, integer, text), rowhouse.configure_collection(text, integer, integer),
-  rowhouse.drop_collection(text)
+  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_collection(text)
   to rowhouse_admin;
-grant execute on function
-  rowhouse.pgvector_schema(), rowhouse.describe_collection(text), rowhouse.has_vector_index(regclass)
-  to rowhouse_app, rowhouse_admin;
+grant execute on function rowhouse.describe_collection(text) to rowhouse_app, rowhouse_admin;

@@ -1,4 +1,4 @@
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 import type { TenantCallback } from '../context/with-tenant.ts'
 import type { ForEachTenantOptions, TenantVisit } from '../tenants/for-each-tenant.ts'
 import type { TenantUsageLine, UsageReportOptions } from './usage-types.ts'
@@ -34,11 +34,14 @@ export function createUsageOfTenants(visit: Visit): UsageOfTenants {
       return visits.flatMap(({ tenantId, result }) => result.map((line) => ({ tenantId, ...line })))
     },
     async rollUp(options) {
-      const visits = await visit(async (db) => {
-        const { rows } = await sql<{ hours: number }>`select rowhouse.roll_up_usage() as hours`.execute(db)
-        return rows[0]!.hours
-      }, options)
+      const visits = await visit(rollUpUsage, options)
       return visits.reduce((sum, { result }) => sum + result, 0)
     },
   }
+}
+
+/** Brings the rollups of the tenant of the transaction up to date; returns how many hours were made. */
+export async function rollUpUsage(db: Kysely<any>): Promise<number> {
+  const { rows } = await sql<{ hours: number }>`select rowhouse.roll_up_usage() as hours`.execute(db)
+  return rows[0]!.hours
 }

@@ -39,7 +39,11 @@ describe('help', () => {
 test.each<[string[], string, string]>([
   [['migrat'], 'There is no command "migrat".', 'Did you mean: rowhouse migrate'],
   [['mgirate'], 'There is no command "mgirate".', 'Did you mean: rowhouse migrate'],
-  [['nonsense'], 'There is no command "nonsense".', 'Commands: migrate, protect, tenant, key, audit, demo, help.'],
+  [
+    ['nonsense'],
+    'There is no command "nonsense".',
+    'Commands: migrate, protect, tenant, key, audit, sweep, demo, help.',
+  ],
   [['help', 'dmeo'], 'There is no command "dmeo".', 'Did you mean: rowhouse demo'],
   [['migrate', '--dryrun'], 'There is no option --dryrun.', 'Did you mean --dry-run?'],
   [['migrate', '--database_url', 'x'], 'There is no option --database_url.', 'Did you mean --database-url?'],

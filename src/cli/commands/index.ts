@@ -7,6 +7,7 @@ import { keyIssueCommand, keyRotateCommand } from './key/issue.ts'
 import { keyListCommand, keyRevokeCommand } from './key/list.ts'
 import { migrateCommand } from './migrate.ts'
 import { protectCommand } from './protect.ts'
+import { sweepCommand } from './sweep.ts'
 import {
   tenantDeactivateCommand,
   tenantResumeCommand,
@@ -40,5 +41,6 @@ export const COMMANDS: readonly Command[] = [
   auditSealCommand,
   auditVerifyCommand,
   auditExportCommand,
+  sweepCommand,
   demoCommand,
 ]

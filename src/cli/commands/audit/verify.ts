@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
 import type { AuditFinding, VerifiedAudit } from '../../../audit/audit-log.ts'
-import type { Rowhouse } from '../../../rowhouse.ts'
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
@@ -31,7 +30,7 @@ export const auditVerifyCommand: Command = {
     const anchor = options.anchor as string | undefined
     const verified = await withRowhouse(context, async (rowhouse) => {
       const trails: VerifiedAudit[] = []
-      for (const id of tenantId === undefined ? await allTenants(rowhouse) : [tenantId]) {
+      for await (const { id } of tenantId === undefined ? rowhouse.tenants.all() : [{ id: tenantId }]) {
         trails.push(await rowhouse.auditLog.verify(id, { anchor, publicKeys }))
       }
       return trails
@@ -52,16 +51,6 @@ export const auditVerifyCommand: Command = {
     }
     return verified.every(({ intact }) => intact) ? EXIT_OK : EXIT_FAILURE
   },
-}
-
-async function allTenants({ tenants }: Rowhouse): Promise<string[]> {
-  const ids: string[] = []
-  for (let after: string | undefined; ; ) {
-    const page = await tenants.list({ after, limit: 1000 })
-    ids.push(...page.map(({ id }) => id))
-    if (page.length < 1000) return ids
-    after = page.at(-1)!.id
-  }
 }
 
 function describe({ kind, object, position, segment, entryId }: AuditFinding): string {

@@ -1,10 +1,8 @@
-import type { Tenant, TenantStatus } from '../../../tenants/tenant.ts'
+import type { TenantStatus } from '../../../tenants/tenant.ts'
 import { type Command, EXIT_OK } from '../../command.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './options.ts'
-
-const PAGE = 500
 
 export const tenantListCommand: Command = {
   name: 'tenant list',
@@ -26,14 +24,7 @@ export const tenantListCommand: Command = {
       status: options.status as TenantStatus | undefined,
       tier: options.tier as string | undefined,
     }
-    const tenants = await withRowhouse(context, async (rowhouse) => {
-      const all: Tenant[] = []
-      for (let after: string | undefined; ; after = all.at(-1)!.id) {
-        const page = await rowhouse.tenants.list({ ...filter, after, limit: PAGE })
-        all.push(...page)
-        if (page.length < PAGE) return all
-      }
-    })
+    const tenants = await withRowhouse(context, (rowhouse) => Array.fromAsync(rowhouse.tenants.all(filter)))
     if (options.json === true) {
       output.line(JSON.stringify(tenants, null, 2))
       return EXIT_OK

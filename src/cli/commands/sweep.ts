@@ -1,0 +1,47 @@
+import type { SweptTenant } from '../../sweep/sweep.ts'
+import { type Command, EXIT_OK } from '../command.ts'
+import { formatTable } from '../table.ts'
+import { withRowhouse } from '../with-rowhouse.ts'
+import { TENANT_OPTIONS } from './tenant/options.ts'
+
+export const sweepCommand: Command = {
+  name: 'sweep',
+  summary: 'Remove what expired, of a tenant or of all',
+  description:
+    'Removes sessions, values and locks that expired and idle counters, in small transactions, and brings the rollups of\n' +
+    'usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
+  positionals: ['[tenant]'],
+  options: TENANT_OPTIONS,
+  examples: ['rowhouse sweep', 'rowhouse sweep acme --json'],
+  async run(context) {
+    const { options, output, positionals } = context
+    const json = options.json === true
+    const swept = await withRowhouse(context, (rowhouse) =>
+      rowhouse.sweep({
+        tenantId: positionals[0],
+        onTenant: (tenant) => {
+          if (!json && removed(tenant) > 0) output.note(`${tenant.tenantId}: ${removed(tenant)} removed`)
+        },
+      }),
+    )
+    if (json) output.line(JSON.stringify(swept, null, 2))
+    else {
+      const total = (count: (tenant: SweptTenant) => number) => swept.reduce((sum, tenant) => sum + count(tenant), 0)
+      const row = [
+        swept.length,
+        total(({ sessions }) => sessions),
+        total(({ values }) => values),
+        total(({ locks }) => locks),
+        total(({ rateLimitCounters }) => rateLimitCounters),
+        total(({ usageHours }) => usageHours),
+      ]
+      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'hours of usage']
+      for (const line of formatTable(headers, [row])) output.line(line)
+    }
+    return EXIT_OK
+  },
+}
+
+function removed({ sessions, values, locks, rateLimitCounters }: SweptTenant): number {
+  return sessions + values + locks + rateLimitCounters
+}

@@ -1,0 +1,81 @@
+import * as z from 'zod'
+import { invalidOptions } from '../context/context-options.ts'
+import { TenantInactiveError, TenantNotFoundError, TenantSuspendedError } from '../errors.ts'
+
+/** What a sweep removed of one tenant, and brought up to date. */
+export interface SweptTenant {
+  readonly tenantId: string
+  /** Sessions that expired, or that nobody used for as long as the tenant keeps them; with their messages. */
+  readonly sessions: number
+  /** Values of `state` that expired. */
+  readonly values: number
+  /** Locks whose lease ended more than a day ago. */
+  readonly locks: number
+  /** Counters of rate limits that count nothing any more. */
+  readonly rateLimitCounters: number
+  /** Hours of usage whose rollups were brought up to date. */
+  readonly usageHours: number
+}
+
+export interface SweepOptions {
+  /** Only this tenant. */
+  readonly tenantId?: string | undefined
+  /** Told after each tenant: for progress. */
+  readonly onTenant?: ((swept: SweptTenant) => void) | undefined
+}
+
+/** What a sweep does to one tenant, each part in small transactions of its own. */
+export interface TenantSweeper {
+  sessions(tenantId: string): Promise<number>
+  values(tenantId: string): Promise<number>
+  locks(tenantId: string): Promise<number>
+  rateLimitCounters(tenantId: string): Promise<number>
+  usageHours(tenantId: string): Promise<number>
+}
+
+const sweepOptions = z.strictObject({
+  tenantId: z.string().optional(),
+  onTenant: z.custom<(swept: SweptTenant) => void>((value) => typeof value === 'function', 'is no function').optional(),
+})
+
+/** Sweeps the tenants one after another; one that was suspended or erased meanwhile is left out. */
+export async function sweepTenants(
+  activeTenants: () => AsyncIterable<{ readonly id: string }>,
+  sweeper: TenantSweeper,
+  options: SweepOptions = {},
+): Promise<SweptTenant[]> {
+  const { success, data, error } = sweepOptions.safeParse(options)
+  if (!success) throw invalidOptions(error)
+  const { tenantId, onTenant } = data
+  if (tenantId !== undefined) {
+    const swept = await sweepTenant(sweeper, tenantId)
+    onTenant?.(swept)
+    return [swept]
+  }
+  const all: SweptTenant[] = []
+  for await (const { id } of activeTenants()) {
+    const swept = await sweepTenant(sweeper, id).catch((reason) => {
+      if (mayNotWork(reason)) return undefined
+      throw reason
+    })
+    if (swept === undefined) continue
+    all.push(swept)
+    onTenant?.(swept)
+  }
+  return all
+}
+
+async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<SweptTenant> {
+  return {
+    tenantId,
+    sessions: await sweeper.sessions(tenantId),
+    values: await sweeper.values(tenantId),
+    locks: await sweeper.locks(tenantId),
+    rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
+    usageHours: await sweeper.usageHours(tenantId),
+  }
+}
+
+function mayNotWork(reason: unknown): boolean {
+  return [TenantSuspendedError, TenantInactiveError, TenantNotFoundError].some((known) => reason instanceof known)
+}
