@@ -48,7 +48,7 @@ function createClient(connectionString: string, timeoutMs: number): Client {
     return new pg.Client({
       connectionString,
       connectionTimeoutMillis: timeoutMs,
-      application_name: 'rowhouse migrate',
+      application_name: 'rowhouse',
       keepAlive: true,
     })
   } catch (error) {

@@ -1,5 +1,6 @@
-import pg from 'pg'
+import type pg from 'pg'
 import { createRowhouseError } from '../errors.ts'
+import { connect } from '../migrate/connect.ts'
 
 /** How the checks reach the database: a connection string, or a pool or client of `pg` that the caller ends. */
 export type TestConnection = string | pg.Pool | pg.ClientBase
@@ -10,10 +11,7 @@ export async function onTestConnection<T>(
   fn: (client: pg.ClientBase) => Promise<T>,
 ): Promise<T> {
   if (typeof connection === 'string') {
-    const client = new pg.Client({ connectionString: connection })
-    // The query that runs reports the loss of the connection; without a listener it would end the process.
-    client.on('error', () => {})
-    await client.connect()
+    const client = await connect(connection)
     try {
       return await fn(client)
     } finally {

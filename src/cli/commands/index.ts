@@ -3,10 +3,12 @@ import { auditExportCommand } from './audit/export.ts'
 import { auditSealCommand } from './audit/seal.ts'
 import { auditVerifyCommand } from './audit/verify.ts'
 import { demoCommand } from './demo.ts'
+import { doctorCommand } from './doctor.ts'
 import { keyIssueCommand, keyRotateCommand } from './key/issue.ts'
 import { keyListCommand, keyRevokeCommand } from './key/list.ts'
 import { migrateCommand } from './migrate.ts'
 import { protectCommand } from './protect.ts'
+import { proveCommand } from './prove.ts'
 import { sweepCommand } from './sweep.ts'
 import {
   tenantDeactivateCommand,
@@ -41,6 +43,8 @@ export const COMMANDS: readonly Command[] = [
   auditSealCommand,
   auditVerifyCommand,
   auditExportCommand,
+  doctorCommand,
+  proveCommand,
   sweepCommand,
   demoCommand,
 ]
