@@ -128,7 +128,8 @@ begin
     returning s.value::numeric into v_value;
   return v_value;
 exception
-  when invalid_parameter_value then
+  -- From PostgreSQL 18 on, a JSON null as a number is no error but null.
+  when invalid_parameter_value or not_null_violation then
     raise exception using errcode = 'RH070', message = 'the value is no number, so it cannot be incremented';
 end
 $$;
