@@ -86,13 +86,21 @@ comment on function rowhouse.refuse_tenant(text, text) is
 
 -- Part of every transaction, so without a search path of its own, which takes a third of its time: every name, type and
 -- operator says its schema instead.
-create or replace function rowhouse.enter_tenant() returns void
-  language plpgsql stable parallel restricted
+create or replace procedure rowhouse.enter(p_has_user pg_catalog.bool, p_has_request pg_catalog.bool)
+  language plpgsql
 as $$
 declare
   v_tenant pg_catalog.text := pg_catalog.current_setting('app.tenant_id', true);
   v_status pg_catalog.text;
 begin
+  -- What the transaction does not say must not show through from the session, and must not be unknown either.
+  if not (p_has_user or coalesce(pg_catalog.current_setting('app.user_id', true) operator(pg_catalog.=) '', false)) then
+    set local app.user_id = '';
+  end if;
+  if not (p_has_request
+      or coalesce(pg_catalog.current_setting('app.request_id', true) operator(pg_catalog.=) '', false)) then
+    set local app.request_id = '';
+  end if;
   -- Under the row-level security of the registry: a transaction sees the row of its own tenant only.
   select t.status into v_status from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
   if v_status operator(pg_catalog.=) 'active' then
@@ -102,8 +110,20 @@ begin
 end
 $$;
 
+comment on procedure rowhouse.enter(bool, bool) is
+  'Checks that the tenant set in app.tenant_id may work, and empties app.user_id and app.request_id where the transaction did not set them. Raises RH001 (none set), RH006 (malformed), RH002 (unknown), RH003 (suspended) or RH004 (inactive, being erased, erased). The client runs it with the statements that open the transaction.';
+
+create or replace function rowhouse.enter_tenant() returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  call rowhouse.enter(true, true);
+end
+$$;
+
 comment on function rowhouse.enter_tenant() is
-  'Checks that the tenant set in app.tenant_id may work. Raises RH001 (none set), RH006 (malformed), RH002 (unknown), RH003 (suspended) or RH004 (inactive, being erased, erased). The client runs it with the statements that open the transaction.';
+  'The check of rowhouse.enter, which leaves app.user_id and app.request_id as they are. For transactions written by hand.';
 
 create or replace function rowhouse.guard_tenant_write() returns trigger
   language plpgsql volatile security definer
@@ -253,5 +273,8 @@ grant execute on function
   rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.check_tenant_id(text),
   rowhouse.check_tenant_status(text, text), rowhouse.startup_check(name[])
   to rowhouse_app, rowhouse_admin;
+
+revoke execute on procedure rowhouse.enter(bool, bool) from public;
+grant execute on procedure rowhouse.enter(bool, bool) to rowhouse_app, rowhouse_admin;
 
 grant select on rowhouse.protected_tables, rowhouse.applied_functions to rowhouse_app, rowhouse_admin;

@@ -1,9 +1,9 @@
 import type { Kysely, Log, TransactionSettings } from 'kysely'
 import { sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
-import { identityStatements } from './prelude.ts'
+import { createSessionIdentity } from './session-identity.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
-import { type SessionIdentity, TransactionSession } from './transaction-session.ts'
+import { TransactionSession } from './transaction-session.ts'
 
 /** The role of operators. */
 const ADMIN_ROLE = 'rowhouse_admin'
@@ -20,12 +20,7 @@ export interface AdminExecutor {
 }
 
 export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
-  const statements = identityStatements({ role: ADMIN_ROLE, tenantId: '', userId: '', requestId: '' })
-  const identity: SessionIdentity = {
-    statements: () => statements,
-    role: ADMIN_ROLE,
-    settings: {},
-  }
+  const identity = createSessionIdentity({ role: ADMIN_ROLE })
   const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
     keepTraces: false,
   })

@@ -16,6 +16,9 @@ import { serializeStatements } from './serialize-statements.ts'
  * the server answers with one ReadyForQuery, which is what an unmodified node-postgres client and poolers expect. After
  * an error the server skips everything up to the Sync: a failing prelude means that the statement never runs, and a
  * failing statement means that `commit` is never reached.
+ *
+ * A Flush follows `commit`, so that its answer does not wait for the clean-up behind it: the caller goes on while the
+ * server cleans the connection, which goes back to the pool only after that.
  */
 export interface Batch {
   /** Statements of our own that come first: the prelude of a transaction, savepoints. */
@@ -51,31 +54,47 @@ export interface BatchOutcome {
   readonly tag: string | undefined
   /** The command tag of `commit` or `rollback`: `COMMIT` answers `ROLLBACK` when the transaction had failed. */
   readonly endTag: string | undefined
-  /** The transaction status after the batch; unknown (null) after an error, until the next batch. */
+  /** The transaction status after the batch; null where it is not known: after an error, and before the clean-up. */
   readonly status: 'I' | 'T' | 'E' | null
 }
 
-/** Sends a batch. Never rejects: a failure is part of the outcome. */
-export function sendBatch(client: PoolClient, batch: Batch): Promise<BatchOutcome> {
-  return new Promise((resolve) => {
-    const query = new (batchQueryClass(queryClassOf(client)))(batch)
-    // The client replaces `callback` to put its query_timeout around it, so every end of the query goes through it.
-    query.callback = (error, result) => {
-      const failed = error !== null && error !== undefined
-      resolve({
-        failure: failed ? { error, phase: query.phase } : undefined,
-        // A result that is complete stands, even when something behind the statement failed.
-        result: batch.statement === undefined ? undefined : (result ?? query._results),
-        tag: query.tag,
-        endTag: query.endTag,
-        status: failed ? null : client.getTransactionStatus(),
-      })
-    }
-    client.query(query)
+/** What has been sent. Neither promise rejects: a failure is part of the outcome. */
+export interface SentBatch {
+  /** As soon as it is certain: with the answer to `commit` or `rollback`, else when everything has been answered. */
+  readonly outcome: Promise<BatchOutcome>
+  /** When everything has been answered, the clean-up too. */
+  readonly completed: Promise<BatchOutcome>
+}
+
+/** Sends a batch. */
+export function sendBatch(client: PoolClient, batch: Batch): SentBatch {
+  const query = new (batchQueryClass(queryClassOf(client)))(batch)
+  const describe = (failure: BatchFailure | undefined, status: BatchOutcome['status']): BatchOutcome => ({
+    failure,
+    // A result that is complete stands, even when something behind the statement failed.
+    result: batch.statement === undefined ? undefined : query._results,
+    tag: query.tag,
+    endTag: query.endTag,
+    status,
   })
+  const ended = new Promise<BatchOutcome>((resolve) => {
+    query.onEnd = () => resolve(describe(undefined, null))
+  })
+  const completed = new Promise<BatchOutcome>((resolve) => {
+    // The client replaces `callback` to put its query_timeout around it, so every end of the query goes through it.
+    query.callback = (error) => {
+      const failed = error !== null && error !== undefined
+      const failure = failed ? { error, phase: query.phase } : undefined
+      resolve(describe(failure, failed ? null : client.getTransactionStatus()))
+    }
+  })
+  client.query(query)
+  return { outcome: Promise.race([ended, completed]), completed }
 }
 
 interface BatchQuery extends RunningQuery {
+  /** Called when the server has answered `commit` or `rollback`. */
+  onEnd: () => void
   readonly phase: BatchPhase
   readonly tag: string | undefined
   readonly endTag: string | undefined
@@ -92,6 +111,7 @@ function batchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQuery {
   return BatchQuery
 }
 
+const NO_VALUES: unknown[] = []
 const NO_STATEMENTS: readonly string[] = []
 const END_STATEMENTS = { commit: ['commit'], rollback: ['rollback'] } as const
 
@@ -102,11 +122,14 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
     readonly #cleanUp: readonly string[]
     readonly #hasStatement: boolean
     #completed = 0
+    #unreadable = false
     tag: string | undefined
     endTag: string | undefined
+    onEnd = () => {}
 
     constructor(batch: Batch) {
-      super({ text: batch.statement?.sql ?? '', values: batch.statement?.values ?? [], queryMode: 'extended' })
+      super(batch.statement?.sql ?? '', batch.statement?.values ?? NO_VALUES)
+      this.queryMode = 'extended'
       this.#before = batch.before
       this.#end = batch.end === undefined ? NO_STATEMENTS : END_STATEMENTS[batch.end]
       this.#cleanUp = batch.cleanUp
@@ -115,6 +138,7 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
 
     /** Which part the server is at, or stopped at. */
     get phase(): BatchPhase {
+      if (this.#unreadable) return 'statement'
       let index = this.#completed - this.#before.length
       if (index < 0) return 'before'
       if (this.#hasStatement && index-- === 0) return 'statement'
@@ -140,12 +164,16 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
 
     #finish(connection: WireConnection): void {
       writeStatements(connection, this.#end)
+      if (this.#end.length > 0 && this.#cleanUp.length > 0) connection.flush()
       writeStatements(connection, this.#cleanUp)
       connection.sync()
     }
 
     override handleDataRow(message: unknown): void {
-      if (this.#hasStatement && this.phase === 'statement') super.handleDataRow(message)
+      if (!this.#hasStatement || this.phase !== 'statement') return
+      super.handleDataRow(message)
+      // A type parser threw: node-postgres reports that when everything has been answered.
+      if (this._canceledDueToError) this.#unreadable = true
     }
 
     override handleCommandComplete(message: { text: string }, connection: WireConnection): void {
@@ -157,6 +185,7 @@ function createBatchQueryClass(Query: QueryClass): new (batch: Batch) => BatchQu
         this.endTag = message.text
       }
       this.#completed++
+      if (phase === 'end') this.onEnd()
     }
 
     override handleEmptyQuery(): void {

@@ -1,9 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Batch, type BatchOutcome, sendBatch } from './batch.ts'
+import { type Batch, type BatchOutcome, type SentBatch, sendBatch } from './batch.ts'
 import { sendCancelRequest } from './cancel-request.ts'
 import { isDatabaseError, type PoolClient } from './pg-internals.ts'
 
 const CANCEL_PAUSE_MS = 100
+
+/** A clean-up takes some 50 microseconds. After this nobody waits for the connection any more, */
+const CLEAN_UP_SOON_MS = 20
+/** and after this it is destroyed. */
+const CLEAN_UP_TIMEOUT_MS = 10_000
 
 /**
  * A client while it is checked out of the pool.
@@ -13,15 +18,21 @@ const CANCEL_PAUSE_MS = 100
  */
 export class ClientLease {
   readonly #client: PoolClient
+  readonly #onCleaning: ((givenBack: Promise<void>) => void) | undefined
   readonly #onError = (error: unknown): void => this.markUnusable(error)
   #unusable: { readonly reason: unknown } | undefined
+  /** Batches whose outcome is open. */
   #running = 0
   #settled = 0
+  /** Resolves when no clean-up is on its way; undefined when none is. */
+  #cleaning: Promise<void> | undefined
   #cancelling: Promise<void> | undefined
   #released = false
 
-  constructor(client: PoolClient) {
+  /** With `onCleaning` a release does not wait for the clean-up; the function is told when it will have ended. */
+  constructor(client: PoolClient, onCleaning?: (givenBack: Promise<void>) => void) {
     this.#client = client
+    this.#onCleaning = onCleaning
     // Without a listener, a backend that dies while the client is checked out would crash the process.
     client.on('error', this.#onError)
   }
@@ -40,10 +51,17 @@ export class ClientLease {
     return this.#unusable
   }
 
+  /** Resolves when the client may take another batch: at once, except behind a clean-up. */
+  get ready(): Promise<void> | undefined {
+    return this.#cleaning
+  }
+
   /** Sends a batch; must not be called while another runs, except on a pipelined client. */
   async send(batch: Batch): Promise<BatchOutcome> {
     this.#running++
-    const outcome = await sendBatch(this.#client, batch)
+    const sent = sendBatch(this.#client, batch)
+    if (batch.end !== undefined && batch.cleanUp.length > 0) this.#watchCleaning(sent)
+    const outcome = await sent.outcome
     const error = outcome.failure?.error
     if (error !== undefined && !leavesClientUsable(error)) {
       // The batch may still be running on the server (query_timeout), so it stays counted.
@@ -53,6 +71,23 @@ export class ClientLease {
       this.#settled++
     }
     return outcome
+  }
+
+  #watchCleaning({ outcome, completed }: SentBatch): void {
+    let done = false
+    const cleaning = completed.then(({ failure, status }) => {
+      done = true
+      // On a pipelined client the next one may be on its way already.
+      if (this.#cleaning === cleaning) this.#cleaning = undefined
+      // The transaction itself ended well, so its caller sees no error; the connection can't be trusted, so it goes.
+      if (failure?.phase === 'clean-up') this.markUnusable(failure.error)
+      else if (failure === undefined && status !== 'I') {
+        this.markUnusable(new Error('still in a transaction after its end'))
+      }
+    })
+    void outcome.then(() => {
+      if (!done) this.#cleaning = cleaning
+    })
   }
 
   /** Makes sure that the client is destroyed instead of going back to the pool. The first reason is kept. */
@@ -84,6 +119,31 @@ export class ClientLease {
     if (this.#released) return
     this.#released = true
     await this.#cancelling
+    if (this.#cleaning === undefined || this.#running > 0 || this.#unusable !== undefined) {
+      this.#giveBack()
+      return
+    }
+    const givenBack = this.#giveBackClean(this.#cleaning)
+    if (this.#onCleaning === undefined) await givenBack
+    else this.#onCleaning(givenBack)
+  }
+
+  /** Resolves when the client is back in the pool, or does not come back soon. */
+  #giveBackClean(cleaning: Promise<void>): Promise<void> {
+    return new Promise((resolve) => {
+      let timer = setTimeout(() => {
+        resolve()
+        timer = setTimeout(() => this.#client.connection.stream.destroy(), CLEAN_UP_TIMEOUT_MS)
+      }, CLEAN_UP_SOON_MS)
+      void cleaning.then(() => {
+        clearTimeout(timer)
+        this.#giveBack()
+        resolve()
+      })
+    })
+  }
+
+  #giveBack(): void {
     this.#client.off('error', this.#onError)
     if (this.#unusable === undefined && this.#running === 0 && this.#client.getTransactionStatus() === 'I') {
       this.#client.release()

@@ -20,6 +20,8 @@ export class ConnectionSource {
   readonly cleanUp: readonly string[]
   readonly #pool: pg.Pool
   readonly #owned: boolean
+  /** Clients that come back to the pool as soon as they are clean. */
+  readonly #comingBack: Promise<void>[] = []
 
   constructor({ pool, owned, pipeline }: ConnectionSourceOptions) {
     this.#pool = pool
@@ -41,6 +43,8 @@ export class ConnectionSource {
   /** Checks a client out; waits while all are in use. Stops waiting when the signal aborts. */
   async acquire(signal?: AbortSignal): Promise<ClientLease> {
     signal?.throwIfAborted()
+    // Opening a connection takes far longer than cleaning one.
+    if (this.#comingBack.length > 0 && this.#pool.idleCount === 0) await this.#comingBack.shift()
     const connecting = this.#pool.connect().then((client) => client as unknown as PoolClient)
     let client: PoolClient
     try {
@@ -53,7 +57,16 @@ export class ConnectionSource {
       client.release()
       throw createRowhouseError('invalid_argument', 'The pool must be one of pg 8.23 or later, and not of pg-native.')
     }
-    return new ClientLease(client)
+    // The application may count the clients of a pool that it made, so there a release waits for the clean-up.
+    return new ClientLease(client, this.#owned ? this.#expect : undefined)
+  }
+
+  readonly #expect = (givenBack: Promise<void>): void => {
+    this.#comingBack.push(givenBack)
+    void givenBack.then(() => {
+      const index = this.#comingBack.indexOf(givenBack)
+      if (index !== -1) this.#comingBack.splice(index, 1)
+    })
   }
 
   /** Ends the pool if rowhouse made it. */

@@ -44,9 +44,21 @@ export function parseTenantId(tenantId: unknown): string {
 }
 
 export function parseContextOptions(options: ContextOptions): ContextOptions {
+  if (hasNoOptions(options)) return NO_OPTIONS
   const { success, data, error } = contextOptions.safeParse(options)
   if (success) return data
   throw invalidOptions(error)
+}
+
+const NO_OPTIONS: ContextOptions = {}
+
+/** Whether nothing is said that differs from the defaults: what most calls do. */
+export function hasNoOptions(options: ContextOptions): boolean {
+  if (typeof options !== 'object' || options === null) return false
+  for (const name in options) {
+    if (options[name as keyof ContextOptions] !== undefined) return false
+  }
+  return true
 }
 
 /** One sentence from the first thing that zod found. */

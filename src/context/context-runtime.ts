@@ -3,18 +3,19 @@ import pg from 'pg'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
+import { BoundedMap } from './bounded-map.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
-import type { ContextOptions } from './context-options.ts'
+import { type ContextOptions, hasNoOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
-import { identityStatements } from './prelude.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
+import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
 import type { StartupCheck } from './startup-check.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
 import { addTenantPredicate } from './tenant-predicate.ts'
-import { type SessionIdentity, TransactionSession } from './transaction-session.ts'
+import { TransactionSession } from './transaction-session.ts'
 
 export interface ContextRuntimeOptions {
   readonly source: ConnectionSource
@@ -44,6 +45,9 @@ export class ContextRuntime {
   readonly #plugins: readonly KyselyPlugin[]
   readonly #connectionContext: ConnectionContext
   readonly #predicate: boolean
+  /** Of handles without options, by tenant: making them anew costs as much as compiling a query. */
+  readonly #identities = new BoundedMap<SessionIdentity>()
+  readonly #handles = new BoundedMap<Kysely<any>>()
 
   constructor({
     source,
@@ -68,18 +72,19 @@ export class ContextRuntime {
   }
 
   /** Who the transactions of a tenant run as. */
-  identify(
+  identify(tenantId: string, options: ContextOptions): SessionIdentity {
+    if (hasNoOptions(options)) return this.#identities.getOrMake(tenantId, () => this.#identify(tenantId, options))
+    return this.#identify(tenantId, options)
+  }
+
+  #identify(
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
   ): SessionIdentity {
-    const make = () => identityStatements({ role: this.#role, tenantId, userId, requestId, seal: this.#seal })
-    const statements = make()
-    return {
-      // A proof carries the time at which it was made.
-      statements: this.#seal === undefined ? () => statements : make,
-      role: this.#role,
-      settings: { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
-    }
+    return createSessionIdentity(
+      { role: this.#role, tenantId, userId, requestId, seal: this.#seal },
+      { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
+    )
   }
 
   createSession(identity: SessionIdentity, signal?: AbortSignal): TransactionSession {
@@ -88,6 +93,11 @@ export class ContextRuntime {
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
   createKysely<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
+    if (hasNoOptions(options)) return this.#handles.getOrMake(tenantId, () => this.#createHandle(tenantId, options))
+    return this.#createHandle(tenantId, options)
+  }
+
+  #createHandle<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
     const identity = this.identify(tenantId, options)
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), this.#connectionContext, {

@@ -15,6 +15,7 @@ export interface WireConnection {
     destroy(): void
   }
   execute(message: { portal?: string; rows?: number }): void
+  flush(): void
   sync(): void
 }
 
@@ -22,8 +23,11 @@ export interface WireConnection {
 export interface RunningQuery {
   text: string
   values: unknown[] | undefined
+  queryMode: 'extended' | undefined
   /** What has arrived of the result. */
   readonly _results: QueryResultRows
+  /** The error of a type parser; true-ish until it has been reported. */
+  readonly _canceledDueToError: unknown
   callback: ((error: unknown, result?: QueryResultRows) => void) | undefined
   submit(connection: WireConnection): Error | null
   /** Writes Parse, Bind and Describe of `text`, then calls `_getRows`. */
@@ -45,7 +49,7 @@ export interface QueryResultRows {
   readonly rows: unknown[]
 }
 
-export type QueryClass = new (config: { text: string; values?: unknown[]; queryMode: 'extended' }) => RunningQuery
+export type QueryClass = new (text: string, values: unknown[]) => RunningQuery
 
 /** A checked-out client, with the members that the type definitions leave out. */
 export type PoolClient = Omit<pg.PoolClient, 'query'> & {

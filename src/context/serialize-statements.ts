@@ -5,41 +5,60 @@ import type { PreludeStatement } from './prelude.ts'
  * the unnamed statement and portal. One buffer for all of them costs a third of what one write for each message does.
  */
 export function serializeStatements(statements: readonly PreludeStatement[]): Buffer {
-  const cached = CACHE.get(statements)
-  if (cached !== undefined) return cached
-  const buffer = Buffer.concat(statements.flatMap(serializeStatement))
-  CACHE.set(statements, buffer)
+  let buffer = CACHE.get(statements)
+  if (buffer === undefined) {
+    buffer = writeStatements(statements)
+    CACHE.set(statements, buffer)
+  }
   return buffer
 }
 
 /** By the list itself: those of the clean-up and of a handle's identity are the same for every transaction. */
 const CACHE = new WeakMap<readonly PreludeStatement[], Buffer>()
 
-function serializeStatement(statement: PreludeStatement): Buffer[] {
-  if (typeof statement === 'string') return [serializeParse(statement), BIND, EXECUTE]
-  return [serializeParse(statement.sql), serializeBind(statement.parameter), EXECUTE]
+function writeStatements(statements: readonly PreludeStatement[]): Buffer {
+  const buffer = Buffer.allocUnsafe(statements.reduce((length, statement) => length + longest(statement), 0))
+  let end = 0
+  for (const statement of statements) {
+    const isPlain = typeof statement === 'string'
+    end = writeParse(buffer, end, isPlain ? statement : statement.sql)
+    end = isPlain ? end + BIND.copy(buffer, end) : writeBind(buffer, end, statement.parameter)
+    end += EXECUTE.copy(buffer, end)
+  }
+  return buffer.subarray(0, end)
+}
+
+/** The most bytes that the messages of a statement can take: three for each character, and what is around them. */
+function longest(statement: PreludeStatement): number {
+  const characters =
+    typeof statement === 'string' ? statement.length : statement.sql.length + statement.parameter.length
+  return 64 + 3 * characters
 }
 
 /** `P`, length, statement name, SQL, number of parameter types. */
-function serializeParse(sql: string): Buffer {
-  const length = 4 + 1 + Buffer.byteLength(sql) + 1 + 2
-  const message = Buffer.alloc(1 + length)
-  message.write('P', 0)
-  message.writeInt32BE(length, 1)
-  message.write(sql, 6)
-  return message
+function writeParse(buffer: Buffer, start: number, sql: string): number {
+  buffer[start] = 0x50
+  buffer[start + 5] = 0
+  const sqlEnd = start + 6 + buffer.write(sql, start + 6)
+  buffer.fill(0, sqlEnd, sqlEnd + 3)
+  return writeLength(buffer, start, sqlEnd + 3)
 }
 
 /** `B`, length, portal, statement, no parameter formats: text, one parameter with its length, no result formats. */
-function serializeBind(parameter: string): Buffer {
-  const bytes = Buffer.byteLength(parameter)
-  const message = Buffer.alloc(1 + 4 + 1 + 1 + 2 + 2 + 4 + bytes + 2)
-  message.write('B', 0)
-  message.writeInt32BE(message.length - 1, 1)
-  message.writeInt16BE(1, 9)
-  message.writeInt32BE(bytes, 11)
-  message.write(parameter, 15)
-  return message
+function writeBind(buffer: Buffer, start: number, parameter: string): number {
+  buffer.fill(0, start, start + 15)
+  buffer[start] = 0x42
+  buffer[start + 10] = 1
+  const bytes = buffer.write(parameter, start + 15)
+  buffer.writeInt32BE(bytes, start + 11)
+  buffer.fill(0, start + 15 + bytes, start + 17 + bytes)
+  return writeLength(buffer, start, start + 17 + bytes)
+}
+
+/** The length of a message counts itself, but not the letter in front of it. Returns the end of the message. */
+function writeLength(buffer: Buffer, start: number, end: number): number {
+  buffer.writeInt32BE(end - start - 1, start + 1)
+  return end
 }
 
 /** Without parameters. */

@@ -1,7 +1,7 @@
-import pg from 'pg'
 import { createRowhouseError } from '../errors.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { explainPreludeError } from './explain-error.ts'
+import { createSessionIdentity } from './session-identity.ts'
 import type { TenantTable } from './tenant-predicate.ts'
 import { TransactionSession } from './transaction-session.ts'
 
@@ -63,8 +63,8 @@ export class StartupCheck {
 
   async #run(): Promise<StartupFacts> {
     const role = this.#role
-    const statements = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
-    const session = new TransactionSession(this.#source, { statements: () => statements, role, settings: {} })
+    const identity = createSessionIdentity({ role })
+    const session = new TransactionSession(this.#source, identity)
     try {
       const { rows } = await session.execute({ sql: 'select rowhouse.startup_check() as facts', parameters: [] })
       const { facts } = rows[0] as { facts: StartupFacts }

@@ -61,30 +61,39 @@ export class TenantPredicateTransformer extends OperationNodeTransformer {
 
   protected override transformSelectQuery(node: SelectQueryNode, queryId: QueryId): SelectQueryNode {
     return this.#withCtes(node.with, () =>
-      this.#addPredicates(super.transformSelectQuery(node, queryId), {
-        from: node.from?.froms,
-        joins: node.joins,
-      }),
+      this.#addPredicates(
+        this.#transformInside(node, () => super.transformSelectQuery(node, queryId)),
+        {
+          from: node.from?.froms,
+          joins: node.joins,
+        },
+      ),
     )
   }
 
   protected override transformUpdateQuery(node: UpdateQueryNode, queryId: QueryId): UpdateQueryNode {
     return this.#withCtes(node.with, () =>
-      this.#addPredicates(super.transformUpdateQuery(node, queryId), {
-        target: node.table,
-        from: node.from?.froms,
-        joins: node.joins,
-      }),
+      this.#addPredicates(
+        this.#transformInside(node, () => super.transformUpdateQuery(node, queryId)),
+        {
+          target: node.table,
+          from: node.from?.froms,
+          joins: node.joins,
+        },
+      ),
     )
   }
 
   protected override transformDeleteQuery(node: DeleteQueryNode, queryId: QueryId): DeleteQueryNode {
     return this.#withCtes(node.with, () =>
-      this.#addPredicates(super.transformDeleteQuery(node, queryId), {
-        target: node.from.froms.length === 1 ? node.from.froms[0] : undefined,
-        from: node.using?.tables,
-        joins: node.joins,
-      }),
+      this.#addPredicates(
+        this.#transformInside(node, () => super.transformDeleteQuery(node, queryId)),
+        {
+          target: node.from.froms.length === 1 ? node.from.froms[0] : undefined,
+          from: node.using?.tables,
+          joins: node.joins,
+        },
+      ),
     )
   }
 
@@ -94,6 +103,11 @@ export class TenantPredicateTransformer extends OperationNodeTransformer {
 
   protected override transformMergeQuery(node: MergeQueryNode, queryId: QueryId): MergeQueryNode {
     return this.#withCtes(node.with, () => super.transformMergeQuery(node, queryId))
+  }
+
+  /** A query without others inside it is changed at the top alone: a copy of every node takes most of the time. */
+  #transformInside<T extends OperationNode>(query: T, transform: () => T): T {
+    return Object.values(query).some(holdsQuery) ? transform() : query
   }
 
   /** The names in raw SQL are unknown: a query inside it may read a CTE that the raw part defines. */
@@ -171,8 +185,30 @@ export class TenantPredicateTransformer extends OperationNodeTransformer {
   }
 }
 
+/** No name in Postgres contains a zero byte. */
 function tableKey(schema: string | undefined, table: string): string {
-  return schema === undefined ? JSON.stringify([table]) : JSON.stringify([schema, table])
+  return schema === undefined ? table : `${schema}\0${table}`
+}
+
+const QUERIES = new Set<string>([
+  'SelectQueryNode',
+  'InsertQueryNode',
+  'UpdateQueryNode',
+  'DeleteQueryNode',
+  'MergeQueryNode',
+] satisfies RootOperationNode['kind'][])
+
+/** Whether a query is anywhere in what a node, or a list of nodes, consists of. Values and raw SQL are not looked into. */
+function holdsQuery(part: unknown): boolean {
+  if (typeof part !== 'object' || part === null) return false
+  if (Array.isArray(part)) return part.some(holdsQuery)
+  const { kind } = part as OperationNode
+  if (kind === 'ValueNode' || kind === 'PrimitiveValueListNode' || kind === 'RawNode') return false
+  if (QUERIES.has(kind)) return true
+  for (const name in part) {
+    if (holdsQuery((part as Record<string, unknown>)[name])) return true
+  }
+  return false
 }
 
 /** The predicates and what was there already, in parentheses: it may be an "or", or raw SQL. */

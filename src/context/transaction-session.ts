@@ -5,22 +5,14 @@ import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { explainPreludeError } from './explain-error.ts'
 import { prepareValue, type QueryResultRows } from './pg-internals.ts'
-import { type PreludeStatement, type TransactionSettings, transactionPrelude } from './prelude.ts'
+import type { TransactionSettings } from './prelude.ts'
+import type { SessionIdentity } from './session-identity.ts'
 import { guardStatement, isTransactionTag } from './statement-guard.ts'
 
 /** A statement of the user's. */
 export interface Statement {
   readonly sql: string
   readonly parameters: readonly unknown[]
-}
-
-/** What every transaction of a handle runs as. */
-export interface SessionIdentity {
-  /** The statements of `identityStatements`, made for each transaction. */
-  readonly statements: () => readonly PreludeStatement[]
-  readonly role: string | undefined
-  /** What holds for every transaction that does not say otherwise. */
-  readonly settings: TransactionSettings
 }
 
 /** A transaction of a session. It exists on the server from the first statement on. */
@@ -78,10 +70,12 @@ export class TransactionSession {
 
   /** Asks for a transaction. Nothing is sent. */
   begin({ isolationLevel, accessMode }: TransactionSettings): void {
-    const defaults = this.#identity.settings
-    const settings = {
-      isolationLevel: isolationLevel ?? defaults.isolationLevel,
-      accessMode: accessMode ?? defaults.accessMode,
+    let { settings } = this.#identity
+    if (isolationLevel !== undefined || accessMode !== undefined) {
+      settings = {
+        isolationLevel: isolationLevel ?? settings.isolationLevel,
+        accessMode: accessMode ?? settings.accessMode,
+      }
     }
     this.#transaction = { settings, opened: false, refusal: undefined }
   }
@@ -144,7 +138,7 @@ export class TransactionSession {
   async #executeAlone(statement: SentStatement, keepTraces: boolean): Promise<QueryResultRows> {
     const cleanUp = keepTraces ? [] : this.#source.cleanUp
     this.#unclean ||= keepTraces
-    const before = transactionPrelude(this.#identity.statements(), this.#identity.settings)
+    const before = this.#identity.prelude(this.#identity.settings)
     const outcome = (await this.#send(() => ({ before, statement, end: 'commit', cleanUp })))!
     if (outcome.failure === undefined) this.#assertNoTransactionTag(outcome, statement.sql)
     await this.#settleEnd(outcome, cleanUp)
@@ -161,8 +155,8 @@ export class TransactionSession {
       if (transaction.refusal !== undefined) throw transaction.refusal.error
       opening = !transaction.opened
       transaction.opened = true
-      const prelude = opening ? transactionPrelude(this.#identity.statements(), transaction.settings) : []
-      return { before: [...prelude, ...control], statement, cleanUp: [] }
+      const prelude = opening ? this.#identity.prelude(transaction.settings) : []
+      return { before: control.length === 0 ? prelude : [...prelude, ...control], statement, cleanUp: [] }
     }))!
     const { failure, result } = outcome
     if (failure !== undefined) {
@@ -192,25 +186,15 @@ export class TransactionSession {
   }
 
   /** What remains to be done after a batch with `commit` or `rollback`; throws its error. */
-  async #settleEnd({ failure, status }: BatchOutcome, cleanUp: readonly string[]): Promise<void> {
+  async #settleEnd({ failure }: BatchOutcome, cleanUp: readonly string[]): Promise<void> {
+    if (failure === undefined) return
     const lease = this.#lease!
-    if (failure === undefined) {
-      if (status !== 'I') lease.markUnusable(new Error('still in a transaction after its end'))
-      return
-    }
-    if (failure.phase === 'clean-up') {
-      // The transaction itself ended well, so its caller sees no error; the connection can't be trusted, so it goes.
-      lease.markUnusable(failure.error)
-      return
-    }
     const error = this.#explain(failure)
     if (lease.unusable === undefined) {
       // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
       const end = failure.phase === 'end' ? undefined : 'rollback'
       const again = (await this.#send(() => ({ before: [], end, cleanUp }), false))!
-      if (again.failure !== undefined || again.status !== 'I') {
-        lease.markUnusable(again.failure?.error ?? new Error('still in a transaction after rollback'))
-      }
+      if (again.failure !== undefined) lease.markUnusable(again.failure.error)
     }
     throw error
   }
@@ -260,6 +244,7 @@ export class TransactionSession {
         this.#assertNotReleased()
         this.#lease = lease
       }
+      if (this.#lease.ready !== undefined && !this.#source.pipeline) await this.#lease.ready
       if (this.#lease.unusable !== undefined) throw mapDatabaseError(this.#lease.unusable.reason)
       const batch = createBatch()
       if (batch === undefined) return undefined

@@ -14,7 +14,7 @@ export interface DelayProxy {
 export async function startDelayProxy(target: string, roundTripMs: number): Promise<DelayProxy> {
   const { hostname, port } = new URL(target)
   const worker = new Worker(new URL(import.meta.url), {
-    workerData: { host: hostname, port: Number(port), roundTripMs },
+    workerData: { role: 'proxy', host: hostname, port: Number(port), roundTripMs } satisfies WorkerOptions,
   })
   const next = <T>() => new Promise<T>((resolve) => worker.once('message', resolve))
   const proxyPort = await next<number>()
@@ -36,9 +36,23 @@ export async function startDelayProxy(target: string, roundTripMs: number): Prom
   }
 }
 
+interface WorkerOptions {
+  readonly role: 'proxy' | 'sleeper'
+  readonly host: string
+  readonly port: number
+  readonly roundTripMs: number
+}
+
 if (!isMainThread) {
-  const { host, port, roundTripMs } = workerData as { host: string; port: number; roundTripMs: number }
+  const options = workerData as WorkerOptions
+  if (options.role === 'proxy') runProxy(options)
+  else runSleeper()
+}
+
+function runProxy(options: WorkerOptions): void {
+  const { host, port, roundTripMs } = options
   let flights = 0
+  const delay = createDelay(options)
   const server = net.createServer({ noDelay: true }, (client) => {
     const upstream = net.connect({ host, port, noDelay: true })
     let waiting = false
@@ -47,13 +61,12 @@ if (!isMainThread) {
       waiting = true
       upstream.write(chunk)
     })
-    // The whole delay is on the way back: timers don't measure less than a millisecond.
     upstream.on('data', (chunk) => {
       const forward = () => {
         waiting = false
         client.write(chunk)
       }
-      if (roundTripMs > 0) setTimeout(forward, roundTripMs)
+      if (roundTripMs > 0) delay(forward)
       else forward()
     })
     client.on('close', () => upstream.destroy()).on('error', () => upstream.destroy())
@@ -64,4 +77,31 @@ if (!isMainThread) {
     parentPort!.postMessage(flights)
     flights = 0
   })
+}
+
+/**
+ * Runs functions after the round trip, which is wholly on the way back. Timers count whole milliseconds, and start to
+ * count again with every event, so another thread sleeps until the moment has come.
+ */
+function createDelay(options: WorkerOptions): (run: () => void) => void {
+  const sleeper = new Worker(new URL(import.meta.url), { workerData: { ...options, role: 'sleeper' } })
+  const waiting: (() => void)[] = []
+  sleeper.on('message', () => waiting.shift()!())
+  return (run) => {
+    waiting.push(run)
+    sleeper.postMessage(now() + options.roundTripMs)
+  }
+}
+
+function runSleeper(): void {
+  const cell = new Int32Array(new SharedArrayBuffer(4))
+  parentPort!.on('message', (until: number) => {
+    Atomics.wait(cell, 0, 0, Math.max(0, until - now()))
+    parentPort!.postMessage(undefined)
+  })
+}
+
+/** Milliseconds by a clock that all threads share. */
+function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6
 }

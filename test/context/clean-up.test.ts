@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { startProxy } from '../setup/proxy.ts'
-import { expectCleanCheckout, inspectNextCheckout } from './clean-connection.ts'
+import { type CheckedOut, CLEAN, expectCleanCheckout, INSPECT, inspectNextCheckout } from './clean-connection.ts'
 import { createFixture, rowhouseFor } from './fixture.ts'
 
 const database = useDatabase()
@@ -57,6 +57,13 @@ describe.each(Object.entries(TRACES))('%s', (_name, statement) => {
     })
     await expect(failing).rejects.toThrow('mine')
     await expectCleanCheckout(pool)
+  })
+
+  test('is gone before the next transaction on a pool of our own', needs('realRoles'), async () => {
+    const { query } = open({ poolOptions: { max: 1 } })
+    await query('acme', () => sql.raw(statement))
+    const [found] = await query('globex', () => sql.raw<CheckedOut>(INSPECT))
+    expect(found).toEqual({ ...CLEAN, tenant: 'globex', isLogin: false })
   })
 
   test('negative control: without the clean-up it is still there', needs('realRoles'), async () => {

@@ -8,7 +8,7 @@ import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { protect, provision, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
-import { READS_TENANT } from './support/conventions.ts'
+import { QUALIFIED_FUNCTIONS, READS_TENANT } from './support/conventions.ts'
 import { catalogDetectors, type Detector, firstToNotice, PROBES } from './support/detectors.ts'
 import { privilegeManifest } from './support/privilege-manifest.ts'
 
@@ -229,18 +229,20 @@ describe('every mutant is noticed', TIMEOUT, () => {
     const pinned = await read(`${FUNCTIONS} and p.proconfig is not null`)
     const guarded = functions.filter(
       (name) =>
-        !/^rowhouse\.(current_tenant|require_tenant|raise_no_tenant|sealed_tenant(_uuid|_bigint)?)\(/.test(name),
+        !/^rowhouse\.(current_tenant|require_tenant|raise_no_tenant|sealed_tenant(_uuid|_bigint)?|clean_connection)\(/.test(
+          name,
+        ),
     )
     const mutants = [
-      ...ofEach(pinned, 'alter function %s reset search_path'),
-      ...ofEach(searching, 'alter function %s set search_path = pg_temp, pg_catalog'),
-      ...ofEach(guarded, 'grant execute on function %s to public'),
+      ...ofEach(pinned, 'alter routine %s reset search_path'),
+      ...ofEach(searching, 'alter routine %s set search_path = pg_temp, pg_catalog'),
+      ...ofEach(guarded, 'grant execute on routine %s to public'),
       ...ofEach(
         await read(`${FUNCTIONS} and not p.prosecdef and has_function_privilege('rowhouse_app', p.oid, 'execute')`),
-        'alter function %s security definer',
+        'alter routine %s security definer',
       ),
       ...ofEach(
-        await read(`${FUNCTIONS} and ${READS_TENANT} and p.prorettype <> 'trigger'::regtype`),
+        await read(`${FUNCTIONS} and ${READS_TENANT} and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype`),
         'alter function %s immutable',
       ),
     ]
@@ -250,7 +252,8 @@ describe('every mutant is noticed', TIMEOUT, () => {
 
   /** Functions that do nothing, or the wrong thing. */
   const STUBS: readonly [signature: string, options: string, body: string][] = [
-    ['enter_tenant() returns void', 'stable', 'begin end'],
+    ['enter_tenant() returns void', 'volatile', 'begin end'],
+    ['enter(p_has_user boolean, p_has_request boolean)', '', 'begin end'],
     ['check_tenant_status(p_tenant text, p_status text) returns void', 'immutable', 'begin end'],
     ['check_tenant_id(p_tenant text) returns void', 'immutable', 'begin end'],
     ['raise_no_tenant() returns text', 'stable', "begin return 'acme'; end"],
@@ -307,14 +310,19 @@ describe('every mutant is noticed', TIMEOUT, () => {
     async (_number, signature, options, body) => {
       const name = signature!.slice(0, signature!.indexOf('('))
       // A default of a parameter can't be taken away, so it is kept.
-      const { rows } = await clients.owner.query<{ given: string; result: string }>(
+      const { rows } = await clients.owner.query<{ given: string; result: string | null }>(
         "select pg_get_function_arguments(oid) as given, pg_get_function_result(oid) as result from pg_proc where proname = $1 and pronamespace = 'rowhouse'::regnamespace",
         [name],
       )
       expect(rows, `${name} is no function of rowhouse any more: mend the list`).toHaveLength(1)
       const { given, result } = rows[0]!
-      const sql = `set local role rowhouse_owner; create or replace function rowhouse.${name}(${given}) returns ${result}
-        language plpgsql ${options} set search_path = pg_catalog, pg_temp as $stub$ ${body} $stub$`
+      const header =
+        result === null
+          ? `procedure rowhouse.${name}(${given})`
+          : `function rowhouse.${name}(${given}) returns ${result}`
+      const path = name in QUALIFIED_FUNCTIONS ? '' : 'set search_path = pg_catalog, pg_temp'
+      const sql = `set local role rowhouse_owner; create or replace ${header}
+        language plpgsql ${options} ${path} as $stub$ ${body} $stub$`
       expect(await survivors(clients.owner, [{ name: signature!, sql }])).toEqual([])
     },
   )
@@ -325,10 +333,8 @@ describe('with the rights of a superuser', { ...needs('superuser', 'realRoles'),
     const superuser = await database.connect('superuser')
     const me = 'session_user'
     const mutants = [
-      ...(await read(FUNCTIONS)).flatMap((name) => [
-        { name: `${name} of a superuser`, sql: `alter function ${name} owner to ${me}` },
-        { name: `${name} leakproof`, sql: `alter function ${name} leakproof` },
-      ]),
+      ...ofEach(await read(FUNCTIONS), `alter routine %s owner to ${me}`),
+      ...ofEach(await read(`${FUNCTIONS} and p.prokind = 'f'`), 'alter function %s leakproof'),
       ...(await read(TABLES)).map((name) => ({
         name: `a view of a superuser on ${name}`,
         sql: `create view all_rows as select * from ${name}; grant select on all_rows to rowhouse_app`,

@@ -76,20 +76,22 @@ async function asOwner(sql: string): Promise<void> {
 }
 
 // Postgres looks for no operator in the temporary schema, but in every other one.
-test('operators and types of the application change nothing in enter_tenant, which pins no path', async () => {
+test('operators and types of the application change nothing in the call that enters a tenant, which pins no path', async () => {
   const { owner, app } = clients
   await owner.query(`create schema shadows;
     create function shadows.always(text, text) returns boolean language sql as 'select true';
     create operator shadows.= (leftarg = text, rightarg = text, function = shadows.always);
     create domain shadows.text as pg_catalog.text default 'active';
     grant usage on schema shadows to rowhouse_app`)
-  const { rows } = await owner.query(`select pg_get_functiondef('rowhouse.enter_tenant()'::regprocedure) as source`)
+  const { rows } = await owner.query(
+    `select pg_get_functiondef('rowhouse.enter(boolean, boolean)'::regprocedure) as source`,
+  )
   const { source } = rows[0]
   await expectClosed({
     probe: () =>
       inTenant(app, 'closed', async () => {
         await app.query('set local search_path = shadows, pg_catalog')
-        return app.query('select rowhouse.enter_tenant()').then(
+        return app.query('call rowhouse.enter(false, false)').then(
           () => ['a suspended tenant came in'],
           (error) => (error.code === 'RH003' ? [] : [error.message]),
         )

@@ -10,6 +10,7 @@ export const PUBLIC_FUNCTIONS: Readonly<Record<string, string>> = {
   sealed_tenant: 'what policies compare with where seals are required; tells a session what it proved itself',
   sealed_tenant_uuid: 'the same, for other tenant columns',
   sealed_tenant_bigint: 'the same, for other tenant columns',
+  clean_connection: 'runs as whatever role a transaction left, and everybody may do what it does',
 }
 
 /** Why a function that runs with the rights of rowhouse_owner may be called by the application, on purpose or not. */
@@ -57,9 +58,9 @@ export type Gap =
   | 'has row-level security that is not enabled and forced'
 
 /** Functions that search no path, because every name, type and operator in them says its schema; and why. */
-const QUALIFIED_FUNCTIONS: Readonly<Record<string, string>> = {
-  enter_tenant:
-    'part of every transaction, and a setting for the path takes a third of its time; p20 shadows its names',
+export const QUALIFIED_FUNCTIONS: Readonly<Record<string, string>> = {
+  enter: 'part of every transaction, and a setting for the path takes a third of its time; p20 shadows its names',
+  clean_connection: 'part of every transaction, and what it resets must not come back when it returns',
 }
 
 export interface FunctionGap {
