@@ -234,6 +234,16 @@ const ERROR_KINDS = {
     retryable: true,
     hint: 'Somebody else holds the lock; try again later, or wait longer with waitMs.',
   },
+  invalid_channel: {
+    sqlstate: 'RH072',
+    httpStatus: 400,
+    hint: 'Names and ids of members are 1 to 512 characters, messages JSON of up to 262,144 bytes.',
+  },
+  messages_expired: {
+    sqlstate: 'RH073',
+    httpStatus: 410,
+    hint: 'Load what the messages were about anew, then subscribe without after, or with after: 0 for what is kept.',
+  },
   invalid_cursor: {
     httpStatus: 400,
     hint: 'Give nextCursor of the page before to the same list with the same filters, or leave it out to begin anew.',

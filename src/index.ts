@@ -95,6 +95,15 @@ export type {
 export type { RateLimitResult, RateLimitWindowState } from './rate-limits/rate-limit-result.ts'
 export type { EffectiveRateLimit, RateLimiter } from './rate-limits/rate-limiter.ts'
 export type { RateLimits } from './rate-limits/rate-limits.ts'
+export type {
+  Channel,
+  ChannelMember,
+  JoinOptions,
+  ReadMessagesOptions,
+  SubscribeOptions,
+} from './realtime/channel.ts'
+export type { ChannelMessage } from './realtime/message.ts'
+export type { MessageHandler, Subscription } from './realtime/subscription.ts'
 export { createRowhouse, type Rowhouse } from './rowhouse.ts'
 export type { SealInfo, Seals } from './seals/seals.ts'
 export type * from './sessions/message-types.ts'

@@ -11,10 +11,11 @@ import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
+import { Notifications } from './context/notifications.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
-import { type TenantChangeListener, TenantChanges } from './context/tenant-changes.ts'
+import { type TenantChangeListener, watchTenants } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
@@ -37,6 +38,8 @@ import {
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
+import { ChannelHub } from './realtime/channel-hub.ts'
+import { sweepChannels } from './realtime/sweep-channels.ts'
 import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
@@ -210,11 +213,11 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
   /**
-   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters) and brings the rollups of
+   * Removes what nobody sees any more (sessions, values, locks and messages of channels that expired, idle counters) and brings the rollups of
    * usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
    * process or several.
    *
-   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `roll_up_usage`, as each tenant
+   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `roll_up_usage`, as each tenant
    *
    * @example
    * ```ts
@@ -225,7 +228,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   sweep(options?: SweepOptions): Promise<SweptTenant[]>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
-  /** Writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
+  /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
   close(): Promise<void>
 }
 
@@ -239,7 +242,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, changes, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, notifications, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -271,7 +274,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     circuits: createCircuits(admin),
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
-    watchTenants: (listener) => changes.subscribe(listener),
+    watchTenants: (listener) => watchTenants(notifications, listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
     usage: createUsageOfTenants((fn, options) =>
@@ -284,6 +287,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
           sessions: (tenantId) => rowhouse.tenant(tenantId).sessions.sweep(),
           values: (tenantId) => rowhouse.tenant(tenantId).state.sweep(),
           locks: (tenantId) => rowhouse.tenant(tenantId).locks.sweep(),
+          channelRows: (tenantId) => sweepChannels(openDetached(runtime, tenantId)),
           rateLimitCounters: (tenantId) => rowhouse.rateLimits.sweep(tenantId),
           usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
         },
@@ -301,7 +305,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
-  readonly changes: TenantChanges
+  readonly notifications: Notifications
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -335,18 +339,25 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
-  const changes = new TenantChanges(source)
+  const notifications = new Notifications(source)
+  const channelHub = new ChannelHub({
+    notifications,
+    database: (tenantId) => openDetached(runtime, tenantId),
+    pollMs: options.channels?.pollMs ?? 30_000,
+  })
+  runtime.channelHub = channelHub
   return {
     runtime,
     auditBuffer,
-    changes,
+    notifications,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
+        channelHub.close()
         await auditBuffer.close()
       } finally {
-        await Promise.all([changes.close(), source.close(), adminSource.close()])
+        await Promise.all([notifications.close(), source.close(), adminSource.close()])
       }
     },
   }

@@ -2,6 +2,7 @@ import type { Kysely, KyselyPlugin, Log } from 'kysely'
 import pg from 'pg'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
+import type { ChannelHub } from '../realtime/channel-hub.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { BoundedMap } from './bounded-map.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
@@ -37,6 +38,8 @@ export class ContextRuntime {
   readonly startupCheck: StartupCheck
   /** Audit entries that wait to be written; set when the runtime is opened. */
   auditBuffer: AuditBuffer | undefined
+  /** Subscriptions to channels; set when the runtime is opened. */
+  channelHub: ChannelHub | undefined
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys

@@ -11,6 +11,7 @@ import { Locks } from '../locks/locks.ts'
 import { Prompt } from '../prompt/prompt.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
+import { Channel } from '../realtime/channel.ts'
 import { Sessions } from '../sessions/sessions.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { Settings } from '../settings/settings.ts'
@@ -173,5 +174,24 @@ export class TenantContext<DB = any> {
    */
   get locks(): Locks {
     return new Locks(this.#executor)
+  }
+
+  /**
+   * Messages between the tenant's processes and users, and who is there.
+   *
+   * @example
+   * ```ts
+   * const room = acme.channel('room-1')
+   * const subscription = await room.subscribe((message) => logger.info({ payload: message.payload }, 'received'))
+   * await room.publish({ text: 'Hello' })
+   * ```
+   */
+  channel(name: string): Channel {
+    const { runtime, tenantId } = this.#parts
+    return new Channel(this.#executor, name, () =>
+      runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined
+        ? undefined
+        : runtime.channelHub,
+    )
   }
 }

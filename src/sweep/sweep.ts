@@ -11,6 +11,8 @@ export interface SweptTenant {
   readonly values: number
   /** Locks whose lease ended more than a day ago. */
   readonly locks: number
+  /** Of channels: messages that were kept long enough, members that were not renewed, channels that nobody uses. */
+  readonly channelRows: number
   /** Counters of rate limits that count nothing any more. */
   readonly rateLimitCounters: number
   /** Hours of usage whose rollups were brought up to date. */
@@ -29,6 +31,7 @@ export interface TenantSweeper {
   sessions(tenantId: string): Promise<number>
   values(tenantId: string): Promise<number>
   locks(tenantId: string): Promise<number>
+  channelRows(tenantId: string): Promise<number>
   rateLimitCounters(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
 }
@@ -71,6 +74,7 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     sessions: await sweeper.sessions(tenantId),
     values: await sweeper.values(tenantId),
     locks: await sweeper.locks(tenantId),
+    channelRows: await sweeper.channelRows(tenantId),
     rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
   }

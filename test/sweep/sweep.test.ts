@@ -18,7 +18,7 @@ beforeAll(async () => {
 })
 afterAll(() => rowhouse.close())
 
-const NOTHING = { sessions: 0, values: 0, locks: 0, rateLimitCounters: 0, usageHours: 0 }
+const NOTHING = { sessions: 0, values: 0, locks: 0, channelRows: 0, rateLimitCounters: 0, usageHours: 0 }
 
 /** One of everything that ends by itself, and one of everything that stays. */
 async function fill(tenantId: string): Promise<void> {
@@ -72,6 +72,7 @@ test('a tenant that was suspended since it was listed is left out; any other err
     sessions: (tenantId: string) => rowhouse.tenant(tenantId).sessions.sweep(),
     values: async () => 0,
     locks: async () => 0,
+    channelRows: async () => 0,
     rateLimitCounters: async () => 0,
     usageHours: async () => 0,
   }

@@ -8,8 +8,8 @@ export const sweepCommand: Command = {
   name: 'sweep',
   summary: 'Remove what expired, of a tenant or of all',
   description:
-    'Removes sessions, values and locks that expired and idle counters, in small transactions, and brings the rollups of\n' +
-    'usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
+    'Removes sessions, values, locks and messages of channels that expired and idle counters, in small transactions, and\n' +
+    'brings the rollups of usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
   positionals: ['[tenant]'],
   options: TENANT_OPTIONS,
   examples: ['rowhouse sweep', 'rowhouse sweep acme --json'],
@@ -32,16 +32,17 @@ export const sweepCommand: Command = {
         total(({ sessions }) => sessions),
         total(({ values }) => values),
         total(({ locks }) => locks),
+        total(({ channelRows }) => channelRows),
         total(({ rateLimitCounters }) => rateLimitCounters),
         total(({ usageHours }) => usageHours),
       ]
-      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'hours of usage']
+      const headers = ['tenants', 'sessions', 'values', 'locks', 'of channels', 'counters', 'hours of usage']
       for (const line of formatTable(headers, [row])) output.line(line)
     }
     return EXIT_OK
   },
 }
 
-function removed({ sessions, values, locks, rateLimitCounters }: SweptTenant): number {
-  return sessions + values + locks + rateLimitCounters
+function removed({ sessions, values, locks, channelRows, rateLimitCounters }: SweptTenant): number {
+  return sessions + values + locks + channelRows + rateLimitCounters
 }

@@ -1,0 +1,146 @@
+import pg from 'pg'
+import type { ConnectionSource } from './connection-source.ts'
+
+/** What Postgres sends to whoever listens: `rowhouse_tenants` for changes of tenants, `rowhouse_channels` for messages. */
+export type NotificationName = 'rowhouse_tenants' | 'rowhouse_channels'
+
+export interface NotificationListener {
+  /** Anybody may have sent it, with any payload. */
+  notified(payload: string): void
+  /** Notifications may have been missed since, and will be until `listening`. */
+  lost?(): void
+  /** From now on notifications are heard. */
+  listening?(): void
+}
+
+/** Until the next attempt to connect again. */
+const RETRY_MS = 1000
+/** How often the connection is asked whether it is still there, and how long it may take to answer. */
+const PING_MS = 15_000
+const CONNECT_TIMEOUT_MS = 10_000
+
+/** One listening connection, outside the pool, while anybody listens; opened again when it is lost. */
+export class Notifications {
+  readonly #source: ConnectionSource
+  readonly #pingMs: number
+  readonly #listeners = new Map<NotificationName, Set<NotificationListener>>()
+  readonly #heard = new Set<NotificationName>()
+  #client: pg.Client | undefined
+  #connected = false
+  #retry: NodeJS.Timeout | undefined
+  #ping: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(source: ConnectionSource, { pingMs = PING_MS }: { readonly pingMs?: number | undefined } = {}) {
+    this.#source = source
+    this.#pingMs = pingMs
+  }
+
+  /** Starts to tell the listener; returns what stops it. */
+  listen(name: NotificationName, listener: NotificationListener): () => void {
+    if (this.#closed) return () => {}
+    const listeners = this.#listeners.get(name) ?? new Set()
+    this.#listeners.set(name, listeners.add(listener))
+    if (this.#heard.has(name)) listener.listening?.()
+    else if (this.#connected) void this.#hear(this.#client!, [name]).catch(() => this.#drop(this.#client))
+    else if (this.#client === undefined && this.#retry === undefined) void this.#connect()
+    return () => {
+      listeners.delete(listener)
+      if (this.#closed || listeners.size > 0 || this.#listeners.get(name) !== listeners) return
+      this.#listeners.delete(name)
+      this.#heard.delete(name)
+      if (this.#listeners.size === 0) void this.#disconnect()
+      else if (this.#connected) void this.#client?.query(`unlisten ${name}`).catch(() => {})
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#listeners.clear()
+    await this.#disconnect()
+  }
+
+  async #connect(): Promise<void> {
+    const { connectionTimeoutMillis, ...options } = this.#source.clientOptions
+    const client = new pg.Client({
+      ...options,
+      connectionTimeoutMillis: connectionTimeoutMillis || CONNECT_TIMEOUT_MS,
+      application_name: 'rowhouse notifications',
+    })
+    this.#client = client
+    client.on('error', () => this.#drop(client))
+    client.on('end', () => this.#lose(client))
+    client.on('notification', ({ channel, payload = '' }) => {
+      for (const listener of this.#listeners.get(channel as NotificationName) ?? []) listener.notified(payload)
+    })
+    try {
+      await client.connect()
+      if (this.#client !== client) return
+      this.#connected = true
+      await this.#hear(client, [...this.#listeners.keys()])
+      if (this.#client === client) this.#schedulePing(client)
+    } catch {
+      this.#drop(client)
+    }
+  }
+
+  async #hear(client: pg.Client, names: readonly NotificationName[]): Promise<void> {
+    for (const name of names) {
+      await client.query(`listen ${name}`)
+      if (this.#client !== client) return
+      // Nobody may be left, or others may have asked for the same meanwhile.
+      const listeners = this.#listeners.get(name)
+      if (listeners === undefined || this.#heard.has(name)) continue
+      this.#heard.add(name)
+      for (const listener of listeners) listener.listening?.()
+    }
+  }
+
+  /** A connection that the network forgot reports nothing by itself. */
+  #schedulePing(client: pg.Client): void {
+    this.#ping = setTimeout(() => {
+      this.#ping = setTimeout(() => this.#drop(client), this.#pingMs).unref()
+      client.query('select 1').then(
+        () => {
+          clearTimeout(this.#ping)
+          if (this.#client === client) this.#schedulePing(client)
+        },
+        () => this.#drop(client),
+      )
+    }, this.#pingMs).unref()
+  }
+
+  /** Gives a connection up that is of no use any more, without waiting for the server. */
+  #drop(client: pg.Client | undefined): void {
+    if (client === undefined) return
+    ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
+    this.#lose(client)
+  }
+
+  #lose(client: pg.Client): void {
+    if (this.#client !== client) return
+    this.#reset()
+    if (this.#closed || this.#listeners.size === 0) return
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined
+      void this.#connect()
+    }, RETRY_MS)
+  }
+
+  #reset(): void {
+    clearTimeout(this.#ping)
+    this.#client = undefined
+    this.#connected = false
+    const lost = [...this.#heard]
+    this.#heard.clear()
+    for (const name of lost) for (const listener of this.#listeners.get(name) ?? []) listener.lost?.()
+  }
+
+  async #disconnect(): Promise<void> {
+    clearTimeout(this.#retry)
+    this.#retry = undefined
+    const client = this.#client
+    this.#reset()
+    await client?.end().catch(() => {})
+  }
+}
