@@ -35,6 +35,7 @@ const TITLES: Readonly<Record<number, string>> = {
   403: 'Forbidden',
   404: 'Not found',
   409: 'Conflict',
+  410: 'Gone',
   429: 'Too many requests',
   503: 'Not available',
 }

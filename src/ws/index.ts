@@ -1,5 +1,6 @@
 /**
- * WebSockets of the package `ws`: whose connection it is, by the request that opens it, or by its first message.
+ * WebSockets of the package `ws`: whose connection it is, by the request that opens it, or by its first message; and the
+ * connections of a tenant, on all processes.
  *
  * @module
  */
@@ -11,6 +12,13 @@ import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
 import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
+
+export {
+  type LiveSocket,
+  type TenantConnection,
+  TenantConnections,
+  type TenantConnectionsOptions,
+} from './tenant-connections.ts'
 
 /** What is needed of a WebSocket of `ws`. */
 export interface SocketLike {
