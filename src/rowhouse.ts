@@ -354,8 +354,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
-        channelHub.close()
-        await auditBuffer.close()
+        await Promise.all([channelHub.close(), auditBuffer.close()])
       } finally {
         await Promise.all([notifications.close(), source.close(), adminSource.close()])
       }

@@ -47,7 +47,7 @@ export async function queryTenant<DB, Q extends TenantQuery>(
 }
 
 /** Unlike Kysely's own way to abort, it reports what happened instead of printing it. */
-async function executeAbortable(db: Kysely<any>, query: CompiledQuery, signal: AbortSignal) {
+export async function executeAbortable(db: Kysely<any>, query: CompiledQuery, signal: AbortSignal) {
   const executor = db.getExecutor() as TenantQueryExecutor
   let result = await executor.provideStatementConnection(
     (connection) =>

@@ -2,8 +2,9 @@ import type { Kysely } from 'kysely'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
 import type { Notifications } from '../context/notifications.ts'
 import { watchTenants } from '../context/tenant-changes.ts'
+import { executeAbortable } from '../context/tenant-query.ts'
 import { createLimiter } from './limiter.ts'
-import { type OpenChannel, openChannels, readMessages } from './message.ts'
+import { type OpenChannel, openChannels, type RunStatement, readMessages } from './message.ts'
 import { type MessageHandler, mayPass, Subscription } from './subscription.ts'
 
 export interface ChannelHubParts {
@@ -16,6 +17,8 @@ export interface ChannelHubParts {
 
 /** Reads at once at most, so that subscriptions leave connections of the pool to others. */
 const MAX_READS = 4
+/** A connection that the network forgot must not hold up a read for ever. */
+const TIMEOUT_MS = { shortest: 1000, longest: 30_000 }
 /** Channels of one statement at most. */
 const MAX_CHANNELS = 1000
 
@@ -45,7 +48,7 @@ export class ChannelHub {
     after: number | undefined,
   ): Promise<Subscription> {
     return runWithoutAmbientTenant(async () => {
-      const opened = (await this.#limit(() => openChannels(this.#parts.database(tenantId), tenantId, [channel])))[0]!
+      const opened = (await this.#limit(() => openChannels(this.#runAs(tenantId), tenantId, [channel])))[0]!
       // An id that is not one of this channel is refused at once.
       if (after !== undefined) await this.#read(tenantId, channel, after, 1)
       const subscription = new Subscription({
@@ -62,15 +65,22 @@ export class ChannelHub {
     })
   }
 
-  /** Ends all subscriptions. Doesn't wait for handlers that run: one of them may be who closes. */
-  close(): void {
+  /** Ends all subscriptions. Waits for reads, not for handlers that run: one of them may be who closes. */
+  async close(): Promise<void> {
     this.#closed = true
     for (const ofTenant of [...this.#byTenant.values()]) for (const subscription of [...ofTenant]) subscription.end()
     this.#stop()
+    await this.#limit.idle()
   }
 
   #read(tenantId: string, channel: string, after: number, limit: number) {
-    return this.#limit(() => readMessages(this.#parts.database(tenantId), tenantId, channel, { after, limit }))
+    return this.#limit(() => readMessages(this.#runAs(tenantId), tenantId, channel, { after, limit }))
+  }
+
+  #runAs(tenantId: string): RunStatement {
+    const db = this.#parts.database(tenantId)
+    const timeoutMs = Math.min(Math.max(this.#parts.pollMs, TIMEOUT_MS.shortest), TIMEOUT_MS.longest)
+    return (statement) => executeAbortable(db, statement.compile(db), AbortSignal.timeout(timeoutMs))
   }
 
   #add(subscription: Subscription, { wakeKey }: OpenChannel): void {
@@ -128,7 +138,7 @@ export class ChannelHub {
       await runWithoutAmbientTenant(async () => {
         for (let begin = 0; begin < names.length; begin += MAX_CHANNELS) {
           const some = names.slice(begin, begin + MAX_CHANNELS)
-          const opened = await this.#limit(() => openChannels(this.#parts.database(tenantId), tenantId, some))
+          const opened = await this.#limit(() => openChannels(this.#runAs(tenantId), tenantId, some))
           const lastIds = new Map(opened.map(({ channel, lastMessageId }) => [channel, lastMessageId]))
           for (const subscription of [...ofTenant]) {
             if (subscription.lastId < (lastIds.get(subscription.channel) ?? 0)) subscription.wake()

@@ -137,7 +137,8 @@ export class Channel {
    * SQL: `select * from rowhouse.read_messages($1, $2, $3)`
    */
   async read(options: ReadMessagesOptions = {}): Promise<ChannelMessage[]> {
-    return readMessages(this.#executor.db, this.#executor.tenantId, this.name, parseRead(options))
+    const { db, tenantId } = this.#executor
+    return readMessages((statement) => statement.execute(db), tenantId, this.name, parseRead(options))
   }
 
   /**

@@ -1,5 +1,8 @@
-import { type Kysely, sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import { assertOwnRow } from '../context/own-row.ts'
+
+/** Runs a statement as the tenant. */
+export type RunStatement = (statement: RawBuilder<any>) => Promise<{ readonly rows: readonly any[] }>
 
 /** A message of a channel. */
 export interface ChannelMessage<T = unknown> {
@@ -23,15 +26,15 @@ interface MessageRow {
 
 /** Messages of a channel after one, in order. */
 export async function readMessages(
-  db: Kysely<any>,
+  run: RunStatement,
   tenantId: string,
   channel: string,
   { after, limit }: { readonly after: number; readonly limit: number },
 ): Promise<ChannelMessage[]> {
-  const { rows } = await sql<MessageRow>`
+  const { rows } = await run(sql`
     select tenant_id, message_id, payload, user_id, published_at
-    from rowhouse.read_messages(${channel}, ${after}::bigint, ${limit})`.execute(db)
-  return rows.map((row) => {
+    from rowhouse.read_messages(${channel}, ${after}::bigint, ${limit})`)
+  return rows.map((row: MessageRow) => {
     assertOwnRow({ tenantId }, row, 'rowhouse.channel_messages')
     return {
       id: Number(row.message_id),
@@ -59,13 +62,13 @@ interface ChannelRow {
 }
 
 export async function openChannels(
-  db: Kysely<any>,
+  run: RunStatement,
   tenantId: string,
   channels: readonly string[],
 ): Promise<OpenChannel[]> {
-  const { rows } = await sql<ChannelRow>`
-    select tenant_id, channel, wake_key, last_message_id from rowhouse.open_channels(${channels}::text[])`.execute(db)
-  return rows.map((row) => {
+  const { rows } = await run(sql`
+    select tenant_id, channel, wake_key, last_message_id from rowhouse.open_channels(${channels}::text[])`)
+  return rows.map((row: ChannelRow) => {
     assertOwnRow({ tenantId }, row, 'rowhouse.channels')
     return { channel: row.channel, wakeKey: row.wake_key, lastMessageId: Number(row.last_message_id) }
   })

@@ -86,6 +86,8 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
   readonly #heartbeatMs: number
   readonly #maxBufferedBytes: number
   readonly #rooms = new Map<string, Room<S>>()
+  /** What nobody waits for but `close`. */
+  readonly #background = new Set<Promise<unknown>>()
   #timer: NodeJS.Timeout | undefined
   #closed = false
 
@@ -128,9 +130,10 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
       this.#remove(room, entry)
       throw error
     }
-    entry.ready = room.entries.has(entry.id)
-    // Closed meanwhile, which its removal may have come too early for.
-    if (socket.readyState !== OPEN || !entry.ready) this.#remove(room, entry)
+    // Closed meanwhile: its removal came too early to take it out of the list of members.
+    if (!room.entries.has(entry.id)) this.#run(room.channel.leave(entry.id))
+    else if (socket.readyState !== OPEN) this.#remove(room, entry)
+    else entry.ready = true
     return entry
   }
 
@@ -166,16 +169,15 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
     clearInterval(this.#timer)
     const rooms = [...this.#rooms.values()]
     this.#rooms.clear()
-    await Promise.all(
-      rooms.map(async (room) => {
-        const entries = [...room.entries.values()]
-        room.entries.clear()
-        for (const { socket } of entries) socket.close(GOING_AWAY, 'The server goes away.')
-        void room.subscription.then((subscription) => subscription.close()).catch(() => {})
-        // They end by themselves when the database can't be reached.
-        await room.channel.leave(entries.map(({ id }) => id)).catch(() => {})
-      }),
-    )
+    for (const room of rooms) {
+      const entries = [...room.entries.values()]
+      room.entries.clear()
+      for (const { socket } of entries) socket.close(GOING_AWAY, 'The server goes away.')
+      this.#run(room.subscription.then((subscription) => subscription.close()))
+      // They end by themselves when the database can't be reached.
+      this.#run(room.channel.leave(entries.map(({ id }) => id)))
+    }
+    await Promise.all(this.#background)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -210,11 +212,11 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
 
   #remove(room: Room<S>, entry: Entry<S>): void {
     entry.ready = false
-    room.entries.delete(entry.id)
-    room.channel.leave(entry.id).catch(() => {})
+    if (!room.entries.delete(entry.id)) return
+    this.#run(room.channel.leave(entry.id))
     if (room.entries.size > 0 || this.#rooms.get(entry.tenantId) !== room) return
     this.#rooms.delete(entry.tenantId)
-    room.subscription.then((subscription) => subscription.close()).catch(() => {})
+    this.#run(room.subscription.then((subscription) => subscription.close()))
     if (this.#rooms.size > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
@@ -227,6 +229,15 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
     for (const { socket } of room.entries.values()) socket.close(4000 + problem.status, problem.title)
   }
 
+  #run(work: Promise<unknown>): void {
+    const settled = work.then(
+      () => {},
+      () => {},
+    )
+    this.#background.add(settled)
+    void settled.then(() => this.#background.delete(settled))
+  }
+
   #join(room: Room<S>, { id, metadata }: Entry<S>): Promise<ChannelMember> {
     return room.channel.join(id, { metadata, ttlMs: 3 * this.#heartbeatMs })
   }
@@ -234,14 +245,15 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
   #beat(): void {
     for (const room of this.#rooms.values()) {
       for (const entry of room.entries.values()) {
+        if (!entry.ready || entry.socket.readyState !== OPEN) continue
         if (!entry.alive) entry.socket.terminate()
-        else if (entry.socket.readyState === OPEN) {
+        else {
           entry.alive = false
           entry.socket.ping()
         }
       }
       // What fails is tried again with the next beat, before the members are gone.
-      this.#renew(room).catch(() => {})
+      this.#run(this.#renew(room))
     }
   }
 

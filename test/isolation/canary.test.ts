@@ -307,6 +307,7 @@ async function useEverything(instance: Rowhouse<any>, tenantId: string): Promise
     [instance.collections, 'collections'],
     [context, 'tenant'],
     [context.documents(), 'documents'],
+    [context.channel('room'), 'channel'],
     [context.documents('documents', { embed: async (texts) => texts.map(() => EMBEDDING) }), 'documents with embed'],
   ]
   for (const { path, call } of objects.flatMap(([object, path]) => methodsOf(object, path))) {

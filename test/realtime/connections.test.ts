@@ -85,11 +85,11 @@ test('a socket that closes is gone from every list', async () => {
 })
 
 test('a socket that does not answer pings is terminated; one that does stays, and is renewed', async () => {
-  const server = await startServer({ heartbeatMs: 100 })
+  const server = await startServer({ heartbeatMs: 200 })
   const dead = await connect(server.url, ACME, { autoPong: false })
   const alive = await connect(server.url, ACME)
   expect(await dead.closed).toBe(1006)
-  await sleep(500)
+  await sleep(800)
   expect(server.connections.getByTenant(ACME)).toHaveLength(1)
   expect(await server.connections.members(ACME)).toHaveLength(1)
   await server.connections.sendToTenant(ACME, 'still there')

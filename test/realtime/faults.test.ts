@@ -1,6 +1,8 @@
 // Connections break, stall and run out: nothing is lost, and what is repeated is told by its id.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import { ConnectionSource } from '../../src/context/connection-source.ts'
+import { Notifications } from '../../src/context/notifications.ts'
 import { useDatabase } from '../setup/database.ts'
 import { startProxy } from '../setup/proxy.ts'
 import { ACME, collect, useRealtime } from './support.ts'
@@ -11,11 +13,16 @@ const publish = (name: string, payload: unknown) => fixture.rowhouse.tenant(ACME
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 
 /** A process whose connections lead through a proxy. */
-async function throughProxy(options = {}) {
+async function throughProxy(options = {}, poolOptions = {}) {
   const proxy = await startProxy(database.url('app'))
-  const pool = database.pool('app', { connectionString: proxy.url, max: 3, connectionTimeoutMillis: 300 })
+  const pool = database.pool('app', {
+    connectionString: proxy.url,
+    max: 3,
+    connectionTimeoutMillis: 300,
+    ...poolOptions,
+  })
   const rowhouse = fixture.open({ pool, ...options })
-  return { proxy, rowhouse, [Symbol.asyncDispose]: () => proxy.close() }
+  return { proxy, pool, rowhouse, [Symbol.asyncDispose]: () => proxy.close() }
 }
 
 test('every connection is cut again and again while somebody publishes: all arrive once, in order', async () => {
@@ -60,21 +67,60 @@ test('the control: without looking again after the reconnect they would be missi
   expect(heard).toHaveLength(1)
 })
 
-test('a connection that the network forgot is made up for by looking now and then', async () => {
-  await using process = await throughProxy({ channels: { pollMs: 200 } })
-  const received = collect<number>()
-  await using _subscription = await process.rowhouse.tenant(ACME).channel('silent').subscribe(received.handler)
-  await publish('silent', 0)
-  await received.until(1)
-  // Both directions go silent for connections that exist; the pool makes new ones, the listener doesn't know.
-  process.proxy.halfOpen()
-  process.proxy.resume()
-  const { rows } = await fixture.operator.query('select pg_sleep(0)')
-  expect(rows).toHaveLength(1)
-  await publish('silent', 1)
-  // The connection of the pool that lost something has to be given up first.
-  process.proxy.cut()
-  expect(await received.until(2, 15_000)).toEqual([0, 1])
+describe('a listening connection that the network forgot', () => {
+  test('is made up for by looking now and then', async () => {
+    // Connections of the pool are closed at once, so only the listening one is there to be forgotten.
+    await using process = await throughProxy({ channels: { pollMs: 200 } }, { idleTimeoutMillis: 1 })
+    const { proxy, pool, rowhouse } = process
+    const received = collect<number>()
+    await using _subscription = await rowhouse.tenant(ACME).channel('silent').subscribe(received.handler)
+    await publish('silent', 0)
+    await received.until(1)
+    await expect.poll(() => pool.totalCount).toBe(0)
+    proxy.halfOpen()
+    proxy.resume()
+    await publish('silent', 1)
+    expect(await received.until(2)).toEqual([0, 1])
+  })
+
+  test('holds up a read of the pool no longer than a second or a look', async () => {
+    await using process = await throughProxy({ channels: { pollMs: 500 } })
+    const { proxy, pool, rowhouse } = process
+    const received = collect<number>()
+    await using _subscription = await rowhouse.tenant(ACME).channel('stuck').subscribe(received.handler)
+    await publish('stuck', 0)
+    await received.until(1)
+    // The next read is sent over a connection that nobody answers on.
+    expect(pool.idleCount).toBeGreaterThan(0)
+    proxy.halfOpen()
+    proxy.resume()
+    await publish('stuck', 1)
+    expect(await received.until(2, 15_000)).toEqual([0, 1])
+  })
+
+  test('is noticed by asking it, and opened again', async () => {
+    const { proxy, pool } = await throughProxy()
+    await using _proxy = proxy
+    const notifications = new Notifications(new ConnectionSource({ pool, owned: false, pipeline: false }), {
+      pingMs: 100,
+    })
+    const events: string[] = []
+    notifications.listen('rowhouse_channels', {
+      notified: (payload) => events.push(payload),
+      lost: () => events.push('lost'),
+      listening: () => events.push('listening'),
+    })
+    await expect.poll(() => events).toEqual(['listening'])
+    await sleep(400)
+    // The control: one that answers is left alone.
+    expect(events).toEqual(['listening'])
+    proxy.halfOpen()
+    proxy.resume()
+    await expect.poll(() => events, { timeout: 5000 }).toEqual(['listening', 'lost', 'listening'])
+    await fixture.app.query("notify rowhouse_channels, 'heard'")
+    await expect.poll(() => events.at(-1)).toBe('heard')
+    await notifications.close()
+  })
 })
 
 test('a subscriber that ended goes on after its last id, and knows a repeat by it', async () => {

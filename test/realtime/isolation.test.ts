@@ -187,3 +187,26 @@ test('erasure takes channels, messages and members along', async () => {
   })
   expect(await channel(GLOBEX, 'shared').read()).not.toEqual([])
 })
+
+test('channels work in a sealed context, and an unsealed process gets nothing', needs('parallelBackends'), async () => {
+  const key = 'a key of this test, of 32 bytes or more'
+  const operators = fixture.open({ pool: database.pool('owner', { max: 1 }), admin: undefined })
+  await operators.seals.addKey(key)
+  await operators.seals.require(true)
+  try {
+    const sealed = fixture.open({ seal: key })
+    const received = collect()
+    await using _subscription = await sealed.tenant(ACME).channel('sealed').subscribe(received.handler)
+    await sealed.tenant(ACME).channel('sealed').publish('in')
+    expect(await received.until(1)).toEqual(['in'])
+    await expect(
+      fixture
+        .open()
+        .tenant(ACME)
+        .channel('sealed')
+        .subscribe(() => {}),
+    ).rejects.toMatchObject({ code: 'tenant_not_sealed' })
+  } finally {
+    await operators.seals.require(false)
+  }
+})
