@@ -1,5 +1,4 @@
 import { type Kysely, Log } from 'kysely'
-import pg from 'pg'
 import { appendAudit } from './audit/audit.ts'
 import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
 import { AuditLog } from './audit/audit-log.ts'
@@ -11,6 +10,7 @@ import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
+import { onOwnConnection } from './context/own-connection.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
@@ -366,19 +366,6 @@ function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = 
       }),
     options,
   )
-}
-
-/** Runs `fn` on a new connection: what migrations and protection set up there must not meet the pool's. */
-async function onOwnConnection<T>(source: ConnectionSource, fn: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client(source.clientOptions)
-  // The query that runs reports the loss of the connection; without a listener it would end the process.
-  client.on('error', () => {})
-  await client.connect()
-  try {
-    return await fn(client)
-  } finally {
-    await client.end()
-  }
 }
 
 function openTenantContext<DB>(

@@ -1,5 +1,4 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
-import pg from 'pg'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
@@ -9,6 +8,7 @@ import type { ConnectionSource } from './connection-source.ts'
 import { type ContextOptions, hasNoOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
+import { onOwnConnection } from './own-connection.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
@@ -132,14 +132,6 @@ export class ContextRuntime {
   }
 }
 
-/** Over a connection outside the pool, which may have none left. */
 async function terminateBackend(source: ConnectionSource, processId: number): Promise<void> {
-  const client = new pg.Client(source.clientOptions)
-  client.on('error', () => {})
-  try {
-    await client.connect()
-    await client.query('select pg_terminate_backend($1)', [processId])
-  } finally {
-    await client.end()
-  }
+  await onOwnConnection(source, (client) => client.query('select pg_terminate_backend($1)', [processId]))
 }

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { TenantInactiveError, TenantNotFoundError, TenantSuspendedError } from '../errors.ts'
 
 /** What a sweep removed of one tenant, and brought up to date. */
@@ -44,9 +44,7 @@ export async function sweepTenants(
   sweeper: TenantSweeper,
   options: SweepOptions = {},
 ): Promise<SweptTenant[]> {
-  const { success, data, error } = sweepOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
-  const { tenantId, onTenant } = data
+  const { tenantId, onTenant } = parseOptions(sweepOptions, options)
   if (tenantId !== undefined) {
     const swept = await sweepTenant(sweeper, tenantId)
     onTenant?.(swept)

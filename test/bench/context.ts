@@ -3,6 +3,7 @@ import pg from 'pg'
 import { createRowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
 import { startDelayProxy } from './delay-proxy-support.ts'
+import { percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
 interface Tables {
@@ -110,8 +111,4 @@ async function measureAll(
     console.log(`${name.padEnd(26)}${columns.map((column) => column.padStart(9)).join('')}`)
   }
   console.log()
-}
-
-function percentile(samples: number[], fraction: number): number {
-  return samples.sort((one, other) => one - other)[Math.floor(samples.length * fraction)]!
 }
