@@ -8,6 +8,7 @@ import type { ConnectionSource } from './connection-source.ts'
 import type { ContextOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
+import { Notifications } from './notifications.ts'
 import { identityStatements } from './prelude.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
@@ -39,6 +40,8 @@ export class ContextRuntime {
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  /** What the database announces. */
+  readonly notifications: Notifications
   readonly #role: string | undefined
   readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
@@ -57,6 +60,7 @@ export class ContextRuntime {
     dataKeys,
   }: ContextRuntimeOptions) {
     this.source = source
+    this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
     this.startupCheck = startupCheck

@@ -9,6 +9,8 @@ import { Documents } from '../documents/documents.ts'
 import type { EmbedFunction } from '../documents/embed.ts'
 import { Locks } from '../locks/locks.ts'
 import { Prompt } from '../prompt/prompt.ts'
+import { Queue } from '../queues/queue.ts'
+import { queueWaitersOf } from '../queues/queue-waiters.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
 import { Sessions } from '../sessions/sessions.ts'
@@ -82,11 +84,26 @@ export class TenantContext<DB = any> {
 
   /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
   get budget(): Budget {
+    return new Budget(this.#executor, () => this.#isInTransaction())
+  }
+
+  /**
+   * A queue for slots that all tenants share, by default the one called `default`.
+   *
+   * @example
+   * ```ts
+   * const { text } = await acme.queue('gpu').run(() => complete('Summarize this.'), { deadlineMs: 20_000 })
+   * ```
+   */
+  queue(name?: string): Queue {
+    const { runtime } = this.#parts
+    return new Queue(this.#executor, name, runtime && queueWaitersOf(runtime), () => this.#isInTransaction())
+  }
+
+  /** Whether a call would join a transaction that is open. */
+  #isInTransaction(): boolean {
     const { runtime, tenantId } = this.#parts
-    return new Budget(
-      this.#executor,
-      () => runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined,
-    )
+    return runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined
   }
 
   /** What the tenant used and what it cost: records, reports, exports. */

@@ -13,6 +13,8 @@ export interface SweptTenant {
   readonly locks: number
   /** Counters of rate limits that count nothing any more. */
   readonly rateLimitCounters: number
+  /** Requests in queues that nobody renewed in time. */
+  readonly queueRequests: number
   /** Hours of usage whose rollups were brought up to date. */
   readonly usageHours: number
 }
@@ -30,6 +32,7 @@ export interface TenantSweeper {
   values(tenantId: string): Promise<number>
   locks(tenantId: string): Promise<number>
   rateLimitCounters(tenantId: string): Promise<number>
+  queueRequests(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
 }
 
@@ -72,6 +75,7 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     values: await sweeper.values(tenantId),
     locks: await sweeper.locks(tenantId),
     rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
+    queueRequests: await sweeper.queueRequests(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
   }
 }

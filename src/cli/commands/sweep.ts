@@ -33,15 +33,16 @@ export const sweepCommand: Command = {
         total(({ values }) => values),
         total(({ locks }) => locks),
         total(({ rateLimitCounters }) => rateLimitCounters),
+        total(({ queueRequests }) => queueRequests),
         total(({ usageHours }) => usageHours),
       ]
-      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'hours of usage']
+      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'queued', 'hours of usage']
       for (const line of formatTable(headers, [row])) output.line(line)
     }
     return EXIT_OK
   },
 }
 
-function removed({ sessions, values, locks, rateLimitCounters }: SweptTenant): number {
-  return sessions + values + locks + rateLimitCounters
+function removed({ sessions, values, locks, rateLimitCounters, queueRequests }: SweptTenant): number {
+  return sessions + values + locks + rateLimitCounters + queueRequests
 }
