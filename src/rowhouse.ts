@@ -42,6 +42,7 @@ import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
+import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
 import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
@@ -184,6 +185,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly circuits: Circuits
   /** Queues for slots that tenants share, for operators. */
   readonly queues: Queues
+  /** Timeouts of the transactions of tenants, for operators. */
+  readonly timeouts: Timeouts
   /** Prices of models, for operators. */
   readonly prices: Prices
   /**
@@ -273,6 +276,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     quotas: createQuotas(admin),
     circuits: createCircuits(admin),
     queues: createQueues(admin),
+    timeouts: createTimeouts(admin),
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),

@@ -92,7 +92,7 @@ export class TenantContext<DB = any> {
    *
    * @example
    * ```ts
-   * const { text } = await acme.queue('gpu').run(() => complete('Summarize this.'), { deadlineMs: 20_000 })
+   * const { text } = await acme.queue('gpu').run(({ signal }) => complete('Summarize this.', { signal }))
    * ```
    */
   queue(name?: string): Queue {
