@@ -77,7 +77,9 @@ begin
     perform rowhouse.raise_no_tenant();
   end if;
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.check_tenant_status(p_tenant, p_status);
+  if rowhouse.settles(p_status) is not true then
+    perform rowhouse.check_tenant_status(p_tenant, p_status);
+  end if;
 end
 $$;
 

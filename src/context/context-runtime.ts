@@ -75,8 +75,9 @@ export class ContextRuntime {
   identify(
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
+    settles = false,
   ): SessionIdentity {
-    const make = () => identityStatements({ role: this.#role, tenantId, userId, requestId, seal: this.#seal })
+    const make = () => identityStatements({ role: this.#role, tenantId, userId, requestId, settles, seal: this.#seal })
     const statements = make()
     return {
       // A proof carries the time at which it was made.
@@ -91,8 +92,8 @@ export class ContextRuntime {
   }
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
-  createKysely<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
-    const identity = this.identify(tenantId, options)
+  createKysely<DB>(tenantId: string, options: ContextOptions, { settles = false } = {}): Kysely<DB> {
+    const identity = this.identify(tenantId, options, settles)
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), this.#connectionContext, {
         keepTraces,

@@ -13,6 +13,8 @@ export interface Identity {
   readonly tenantId: string
   readonly userId: string
   readonly requestId: string
+  /** Whether the transaction only settles calls, which a tenant that was suspended meanwhile may do. */
+  readonly settles?: boolean | undefined
   /** With the key of sealed contexts. */
   readonly seal?: Seal | undefined
 }
@@ -42,7 +44,7 @@ export function transactionPrelude(
 }
 
 /** The statements that make a transaction run as a tenant, or as an operator. */
-export function identityStatements({ role, tenantId, userId, requestId, seal }: Identity): PreludeStatement[] {
+export function identityStatements({ role, tenantId, userId, requestId, settles, seal }: Identity): PreludeStatement[] {
   const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
   statements.push(
     `set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`,
@@ -51,6 +53,7 @@ export function identityStatements({ role, tenantId, userId, requestId, seal }: 
   )
   // Unknown and suspended tenants are refused in the same round trip.
   if (tenantId === '') return statements
+  if (settles) statements.push(`set local rowhouse.settles = 'on'`)
   statements.push(
     seal === undefined
       ? 'select rowhouse.enter_tenant()'

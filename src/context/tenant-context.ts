@@ -84,7 +84,13 @@ export class TenantContext<DB = any> {
 
   /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
   get budget(): Budget {
-    return new Budget(this.#executor, () => this.#isInTransaction())
+    const { runtime, tenantId, identity } = this.#parts
+    const { userId, requestId } = identity
+    return new Budget(
+      this.#executor,
+      () => this.#isInTransaction(),
+      runtime && (() => runtime.createKysely(tenantId, { userId, requestId }, { settles: true }).withoutPlugins()),
+    )
   }
 
   /**

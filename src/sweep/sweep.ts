@@ -17,6 +17,8 @@ export interface SweptTenant {
   readonly queueRequests: number
   /** Hours of usage whose rollups were brought up to date. */
   readonly usageHours: number
+  /** Usage events that are older than the tenant keeps them; their rollups stay. */
+  readonly usageEvents: number
 }
 
 export interface SweepOptions {
@@ -34,6 +36,7 @@ export interface TenantSweeper {
   rateLimitCounters(tenantId: string): Promise<number>
   queueRequests(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
+  usageEvents(tenantId: string): Promise<number>
 }
 
 const sweepOptions = z.strictObject({
@@ -77,6 +80,7 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
     queueRequests: await sweeper.queueRequests(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
+    usageEvents: await sweeper.usageEvents(tenantId),
   }
 }
 
