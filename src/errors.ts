@@ -328,6 +328,11 @@ const ERROR_KINDS = {
     httpStatus: 500,
     hint: 'Give createRowhouse a provider of master keys: credentials: { keys: masterKeysFromEnvironment() }.',
   },
+  invalid_event: {
+    sqlstate: 'RH096',
+    httpStatus: 400,
+    hint: 'An event has a name of 1 to 100 characters, and properties that are a JSON object of at most 65536 bytes.',
+  },
   unauthenticated: {
     httpStatus: 401,
     hint: 'The request shows no token and no API key.',

@@ -14,6 +14,14 @@
  * @module
  */
 
+export type {
+  Analytics,
+  BreakdownOptions,
+  EventCount,
+  EventDimension,
+  TrackedEvent,
+  TrackOptions,
+} from './analytics/analytics.ts'
 export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
 export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
 export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'

@@ -216,11 +216,11 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
   /**
-   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters, old usage events) and brings
+   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters, old events) and brings
    * the rollups of usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
    * process or several.
    *
-   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_queue_requests`, `roll_up_usage`, `sweep_usage_events`, as each
+   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_queue_requests`, `roll_up_usage`, `sweep_usage_events`, `sweep_events`, as each
    * tenant
    *
    * @example
@@ -297,6 +297,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
           queueRequests: (tenantId) => rowhouse.withTenant(tenantId, sweepQueueRequests),
           usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
           usageEvents: (tenantId) => rowhouse.tenant(tenantId).usage.sweep(),
+          events: (tenantId) => rowhouse.tenant(tenantId).analytics.sweep(),
         },
         options,
       ),

@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely'
+import { Analytics, type TrackOptions } from '../analytics/analytics.ts'
 import { Audit, type AuditIdentity } from '../audit/audit.ts'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { Budget } from '../budgets/budget.ts'
@@ -115,6 +116,27 @@ export class TenantContext<DB = any> {
   /** What the tenant used and what it cost: records, reports, exports. */
   get usage(): Usage {
     return new Usage(this.#executor)
+  }
+
+  /** What happens in the tenant's use of your product: events, and how many of them. */
+  get analytics(): Analytics {
+    return new Analytics(this.#executor)
+  }
+
+  /**
+   * Records an event of your product; `analytics` counts them. False when an event of this id was there already.
+   *
+   * SQL: `select rowhouse.track_events('[{"event": "document.opened", ...}]')`
+   *
+   * Errors: `invalid_event`.
+   *
+   * @example
+   * ```ts
+   * await acme.track('document.opened', { title: 'Handbook' }, { source: 'web', actor: 'u_1', runId: 'r_1' })
+   * ```
+   */
+  track(event: string, properties?: Readonly<Record<string, unknown>>, options?: TrackOptions): Promise<boolean> {
+    return this.analytics.track(event, properties, options)
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */

@@ -19,6 +19,8 @@ export interface SweptTenant {
   readonly usageHours: number
   /** Usage events that are older than the tenant keeps them; their rollups stay. */
   readonly usageEvents: number
+  /** Analytics events that are older than the tenant keeps them. */
+  readonly events: number
 }
 
 export interface SweepOptions {
@@ -37,6 +39,7 @@ export interface TenantSweeper {
   queueRequests(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
   usageEvents(tenantId: string): Promise<number>
+  events(tenantId: string): Promise<number>
 }
 
 const sweepOptions = z.strictObject({
@@ -81,6 +84,7 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     queueRequests: await sweeper.queueRequests(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
     usageEvents: await sweeper.usageEvents(tenantId),
+    events: await sweeper.events(tenantId),
   }
 }
 

@@ -84,6 +84,7 @@ test('a tenant that was suspended since it was listed is left out; any other err
     queueRequests: async () => 0,
     usageHours: async () => 0,
     usageEvents: async () => 0,
+    events: async () => 0,
   }
   const swept = await sweepTenants(listed, sweeper)
   expect(swept.map(({ tenantId }) => tenantId)).toEqual(['a1', 'a3'])

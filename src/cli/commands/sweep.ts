@@ -8,7 +8,7 @@ export const sweepCommand: Command = {
   name: 'sweep',
   summary: 'Remove what expired, of a tenant or of all',
   description:
-    'Removes sessions, values and locks that expired, idle counters and old usage events, in small transactions, and brings\n' +
+    'Removes sessions, values and locks that expired, idle counters and old events, in small transactions, and brings\n' +
     'the rollups of usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
   positionals: ['[tenant]'],
   options: TENANT_OPTIONS,
@@ -36,14 +36,33 @@ export const sweepCommand: Command = {
         total(({ queueRequests }) => queueRequests),
         total(({ usageHours }) => usageHours),
         total(({ usageEvents }) => usageEvents),
+        total(({ events }) => events),
       ]
-      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'queued', 'hours of usage', 'events']
+      const headers = [
+        'tenants',
+        'sessions',
+        'values',
+        'locks',
+        'counters',
+        'queued',
+        'hours of usage',
+        'usage events',
+        'events',
+      ]
       for (const line of formatTable(headers, [row])) output.line(line)
     }
     return EXIT_OK
   },
 }
 
-function removed({ sessions, values, locks, rateLimitCounters, queueRequests, usageEvents }: SweptTenant): number {
-  return sessions + values + locks + rateLimitCounters + queueRequests + usageEvents
+function removed({
+  sessions,
+  values,
+  locks,
+  rateLimitCounters,
+  queueRequests,
+  usageEvents,
+  events,
+}: SweptTenant): number {
+  return sessions + values + locks + rateLimitCounters + queueRequests + usageEvents + events
 }
