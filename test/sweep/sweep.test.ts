@@ -26,6 +26,7 @@ const NOTHING = {
   queueRequests: 0,
   usageHours: 0,
   usageEvents: 0,
+  events: 0,
 }
 
 /** One of everything that ends by itself, and one of everything that stays. */
