@@ -189,48 +189,42 @@ describe.skipIf(chromium === undefined)(title, () => {
     return stdout
   }
 
-  test.each(['hostile names', '200 tenants'])(
-    '%s',
-    { timeout: 120_000 },
-    async (name) => {
-      const file = join(folder, 'report.html')
-      const html = usageHtml(SAMPLES[name]!)
-      await writeFile(file, html)
-      for (const [scheme, width] of [
-        ['1', 1100],
-        ['0', 1100],
-        ['1', 500],
-      ] as const) {
-        const picture = join(folder, `${scheme}-${width}.png`)
-        await run(
-          file,
-          `--blink-settings=preferredColorScheme=${scheme}`,
-          `--window-size=${width},1600`,
-          `--screenshot=${picture}`,
-        )
-        expect((await stat(picture)).size).toBeGreaterThan(5000)
-      }
-      // Light and dark are different pictures.
-      expect((await readFile(join(folder, '0-1100.png'))).equals(await readFile(join(folder, '1-1100.png')))).toBe(
-        false,
+  test.each(['hostile names', '200 tenants'])('%s', { timeout: 120_000 }, async (name) => {
+    const file = join(folder, 'report.html')
+    const html = usageHtml(SAMPLES[name]!)
+    await writeFile(file, html)
+    for (const [scheme, width] of [
+      ['1', 1100],
+      ['0', 1100],
+      ['1', 500],
+    ] as const) {
+      const picture = join(folder, `${scheme}-${width}.png`)
+      await run(
+        file,
+        `--blink-settings=preferredColorScheme=${scheme}`,
+        `--window-size=${width},1600`,
+        `--screenshot=${picture}`,
       )
-      // What the browser made of it, measured by a script that only this copy has.
-      const measure = `<script>addEventListener('load', () => {
+      expect((await stat(picture)).size).toBeGreaterThan(5000)
+    }
+    // Light and dark are different pictures.
+    expect((await readFile(join(folder, '0-1100.png'))).equals(await readFile(join(folder, '1-1100.png')))).toBe(false)
+    // What the browser made of it, measured by a script that only this copy has.
+    const measure = `<script>addEventListener('load', () => {
       const names = [...document.querySelectorAll('*')].map((element) => element.localName)
       document.title = JSON.stringify({
         wide: document.documentElement.scrollWidth > innerWidth,
         unknown: names.filter((name) => ['script', 'img', 'b', 'iframe'].includes(name)).length,
       })
     })</script>`
-      const measured = html
-        .replace(/<meta http-equiv="Content-Security-Policy"[^>]*>/, '')
-        .replace('</head>', `${measure}</head>`)
-      await writeFile(file, measured)
-      for (const width of [1100, 500]) {
-        const dom = await run(file, `--window-size=${width},1600`, '--virtual-time-budget=1000', '--dump-dom')
-        const found = /<title>(\{.*?\})<\/title>/.exec(dom)?.[1]
-        expect(JSON.parse(found ?? 'null')).toEqual({ wide: false, unknown: 1 })
-      }
-    },
-  )
+    const measured = html
+      .replace(/<meta http-equiv="Content-Security-Policy"[^>]*>/, '')
+      .replace('</head>', `${measure}</head>`)
+    await writeFile(file, measured)
+    for (const width of [1100, 500]) {
+      const dom = await run(file, `--window-size=${width},1600`, '--virtual-time-budget=1000', '--dump-dom')
+      const found = /<title>(\{.*?\})<\/title>/.exec(dom)?.[1]
+      expect(JSON.parse(found ?? 'null')).toEqual({ wide: false, unknown: 1 })
+    }
+  })
 })
