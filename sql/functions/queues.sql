@@ -197,9 +197,9 @@ begin
     -- Ends what waits; what is at work keeps its slot for its lease, unless the tenant goes for good.
     perform from rowhouse.queues q where q.name = v_queue for update;
     update rowhouse.queue_tickets t set expires_at = '-infinity'
-      where t.tenant_id = new.tenant_id and t.queue = v_queue and (t.granted_at is null or new.status in ('erasing', 'erased'));
+      where t.tenant_id = new.tenant_id and t.queue = v_queue and (t.granted_at is null or new.status = 'erased');
     perform rowhouse.grant_slots(v_queue, rowhouse.open_queue(v_queue), null);
-    if new.status in ('erasing', 'erased') then
+    if new.status = 'erased' then
       delete from rowhouse.queue_tenants t where t.tenant_id = new.tenant_id and t.queue = v_queue;
     end if;
   end loop;
@@ -210,8 +210,9 @@ $$;
 comment on function rowhouse.leave_queues() is
   'Trigger of the registry: requests of a tenant that may not work any more leave the queues; an erasure leaves nothing of it in the schedule.';
 
+-- Not when an erasure begins: it would hold up the queues until it ends. What waits then is not renewed any more.
 create or replace trigger rowhouse_leave_queues after update on rowhouse.tenants
-  for each row when (new.status <> old.status and new.status <> 'active') execute function rowhouse.leave_queues();
+  for each row when (new.status <> old.status and new.status in ('suspended', 'inactive', 'erased')) execute function rowhouse.leave_queues();
 
 revoke execute on function
   rowhouse.define_queue(text, integer), rowhouse.drop_queue(text),

@@ -284,6 +284,20 @@ describe('tenants that may not work', () => {
   })
 })
 
+test('an erasure that takes long does not hold up the queues of others', needs('parallelBackends'), async () => {
+  await provisionFor(rowhouse, 'erased-slowly')
+  const { name, one } = await open()
+  const slot = await rowhouse.tenant('erased-slowly').queue(name).acquire({ leaseMs: 1000 })
+  const owner = await database.connect('owner')
+  await owner.query(
+    "begin; set local role rowhouse_owner; update rowhouse.tenants set status = 'erasing' where tenant_id = 'erased-slowly'",
+  )
+  const next = await one.acquire({ deadlineMs: 8000 })
+  expect(next.ticket).not.toBe(slot.ticket)
+  await next.release()
+  await owner.query('rollback')
+})
+
 describe('what is refused', () => {
   test('waiting inside of withTenant, whose transaction would stay open', async () => {
     const { name, one } = await open()
