@@ -20,7 +20,7 @@ dt{color:var(--soft);font-size:13px}
 dd{margin:0;font-size:24px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-weight:600;letter-spacing:-.01em}
 figure{margin:8px 0 0}
 figcaption{color:var(--soft);margin-top:8px;font-size:13px}
-svg{display:block;width:100%;height:auto}
+svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 .grid{stroke:var(--line)}
 .axis{stroke:var(--soft)}
@@ -61,6 +61,6 @@ summary{cursor:pointer;color:var(--soft)}
 .empty{text-align:center;padding:56px 20px}
 .empty p{color:var(--soft);max-width:52ch;margin:8px auto 0}
 footer{color:var(--soft);font-size:13px;margin-top:20px}
-@media (max-width:640px){main{padding:20px 12px}section{padding:14px}.bars li{grid-template-columns:minmax(70px,34%) 1fr}svg text{font-size:18px}dd{font-size:20px}}
+@media (max-width:640px){main{padding:20px 12px}section{padding:14px}.bars li{grid-template-columns:minmax(70px,34%) 1fr}svg text{font-size:21px}dd{font-size:20px}.scale .track span:nth-child(even){display:none}}
 @media print{body{background:#fff}section,.tiles>div{break-inside:avoid}}
 `

@@ -7,7 +7,7 @@ const HEIGHT = 320
 const LEFT = 72
 const RIGHT = 8
 const TOP = 14
-const BOTTOM = 30
+const BOTTOM = 40
 /** Room for a label on the axis of time. */
 const LABEL_WIDTH = 64
 
@@ -31,7 +31,7 @@ export function spendChart(spend: SpendByModel, currency: string, period: Overvi
   const every = Math.max(1, Math.ceil((LABEL_WIDTH * (period === 'hour' ? 1.4 : 1)) / slot))
   const labels = periods.flatMap((key, at) =>
     at % every === 0
-      ? `<text class="tick" x="${px(LEFT + slot * (at + 0.5))}" y="${HEIGHT - 8}" text-anchor="middle">${formatPeriod(key, period)}</text>`
+      ? `<text class="tick" x="${px(LEFT + slot * (at + 0.5))}" y="${HEIGHT - 10}" text-anchor="middle">${formatPeriod(key, period)}</text>`
       : [],
   )
   const columns = periods.flatMap((key, at) => {
