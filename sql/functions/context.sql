@@ -94,17 +94,15 @@ as $$
 declare
   v_tenant pg_catalog.text := pg_catalog.current_setting('app.tenant_id', true);
   v_status pg_catalog.text;
-  v_timeouts pg_catalog.int4[];
 begin
   -- Under the row-level security of the registry: a transaction sees the row of its own tenant only.
-  select t.status, t.timeouts into v_status, v_timeouts from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
+  -- With timeouts it is looked at again.
+  select case when t.timeouts is null then t.status end into v_status
+    from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
   if v_status operator(pg_catalog.=) 'active' then
-    if v_timeouts is not null then
-      perform rowhouse.apply_timeouts(v_timeouts);
-    end if;
     return;
   end if;
-  perform rowhouse.refuse_tenant(v_tenant, v_status);
+  perform rowhouse.enter_with_timeouts(v_tenant);
 end
 $$;
 

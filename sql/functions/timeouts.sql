@@ -33,6 +33,26 @@ $$;
 comment on function rowhouse.apply_timeouts(integer[]) is
   'Sets the timeouts of the transaction, of a statement, of a lock and idle, in milliseconds; null leaves what the server has.';
 
+create or replace function rowhouse.enter_with_timeouts(p_tenant text) returns void
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_status text;
+  v_timeouts integer[];
+begin
+  select t.status, t.timeouts into v_status, v_timeouts from rowhouse.tenants t where t.tenant_id = p_tenant;
+  if v_status = 'active' then
+    perform rowhouse.apply_timeouts(v_timeouts);
+  else
+    perform rowhouse.refuse_tenant(p_tenant, v_status);
+  end if;
+end
+$$;
+
+comment on function rowhouse.enter_with_timeouts(text) is
+  'The part of enter_tenant for tenants that have timeouts, which it sets, and for those that may not work, which it refuses.';
+
 create or replace function rowhouse.effective_timeouts(p_tier text, p_own integer[]) returns integer[]
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -130,11 +150,11 @@ comment on function rowhouse.set_tenant_timeouts(text, integer, integer, integer
   'Sets timeouts of one tenant in place of those of its tier, in milliseconds; null: that of the tier. Raises RH002, RH004, RH006 for the tenant.';
 
 revoke execute on function
-  rowhouse.apply_timeouts(integer[]), rowhouse.effective_timeouts(text, integer[]), rowhouse.note_timeouts(),
+  rowhouse.apply_timeouts(integer[]), rowhouse.enter_with_timeouts(text), rowhouse.effective_timeouts(text, integer[]), rowhouse.note_timeouts(),
   rowhouse.check_timeouts(integer[]), rowhouse.set_tier_timeouts(text, integer, integer, integer),
   rowhouse.set_tenant_timeouts(text, integer, integer, integer)
   from public;
-grant execute on function rowhouse.apply_timeouts(integer[]) to rowhouse_app, rowhouse_admin;
+grant execute on function rowhouse.apply_timeouts(integer[]), rowhouse.enter_with_timeouts(text) to rowhouse_app, rowhouse_admin;
 grant execute on function
   rowhouse.set_tier_timeouts(text, integer, integer, integer), rowhouse.set_tenant_timeouts(text, integer, integer, integer)
   to rowhouse_admin;
