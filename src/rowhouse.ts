@@ -14,7 +14,7 @@ import { onOwnConnection } from './context/own-connection.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
-import { type TenantChangeListener, TenantChanges } from './context/tenant-changes.ts'
+import { type TenantChangeListener, watchTenantChanges } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
@@ -36,11 +36,13 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
+import { createQueues, type Queues, sweepQueueRequests } from './queues/queues.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
+import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
 import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
@@ -181,6 +183,10 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly quotas: Quotas
   /** Circuits that stop failing or runaway calls, for operators. */
   readonly circuits: Circuits
+  /** Queues for slots that tenants share, for operators. */
+  readonly queues: Queues
+  /** Timeouts of the transactions of tenants, for operators. */
+  readonly timeouts: Timeouts
   /** Prices of models, for operators. */
   readonly prices: Prices
   /**
@@ -210,11 +216,12 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
   /**
-   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters) and brings the rollups of
-   * usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
+   * Removes what nobody sees any more (sessions, values and locks that expired, idle counters, old events) and brings
+   * the rollups of usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
    * process or several.
    *
-   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `roll_up_usage`, as each tenant
+   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_queue_requests`, `roll_up_usage`, `sweep_usage_events`, `sweep_events`, as each
+   * tenant
    *
    * @example
    * ```ts
@@ -239,7 +246,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, changes, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -269,9 +276,11 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     rateLimits: createRateLimits(admin),
     quotas: createQuotas(admin),
     circuits: createCircuits(admin),
+    queues: createQueues(admin),
+    timeouts: createTimeouts(admin),
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
-    watchTenants: (listener) => changes.subscribe(listener),
+    watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
     usage: createUsageOfTenants((fn, options) =>
@@ -285,7 +294,10 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
           values: (tenantId) => rowhouse.tenant(tenantId).state.sweep(),
           locks: (tenantId) => rowhouse.tenant(tenantId).locks.sweep(),
           rateLimitCounters: (tenantId) => rowhouse.rateLimits.sweep(tenantId),
+          queueRequests: (tenantId) => rowhouse.withTenant(tenantId, sweepQueueRequests),
           usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
+          usageEvents: (tenantId) => rowhouse.tenant(tenantId).usage.sweep(),
+          events: (tenantId) => rowhouse.tenant(tenantId).analytics.sweep(),
         },
         options,
       ),
@@ -301,7 +313,6 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
-  readonly changes: TenantChanges
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -335,18 +346,16 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
-  const changes = new TenantChanges(source)
   return {
     runtime,
     auditBuffer,
-    changes,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
         await auditBuffer.close()
       } finally {
-        await Promise.all([changes.close(), source.close(), adminSource.close()])
+        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close()])
       }
     },
   }

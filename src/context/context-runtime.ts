@@ -8,6 +8,7 @@ import type { ConnectionSource } from './connection-source.ts'
 import { type ContextOptions, hasNoOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
+import { Notifications } from './notifications.ts'
 import { onOwnConnection } from './own-connection.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
@@ -40,6 +41,8 @@ export class ContextRuntime {
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  /** What the database announces. */
+  readonly notifications: Notifications
   readonly #role: string | undefined
   readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
@@ -61,6 +64,7 @@ export class ContextRuntime {
     dataKeys,
   }: ContextRuntimeOptions) {
     this.source = source
+    this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
     this.startupCheck = startupCheck
@@ -80,9 +84,10 @@ export class ContextRuntime {
   #identify(
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
+    settles = false,
   ): SessionIdentity {
     return createSessionIdentity(
-      { role: this.#role, tenantId, userId, requestId, seal: this.#seal },
+      { role: this.#role, tenantId, userId, requestId, settles, seal: this.#seal },
       { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
     )
   }
@@ -93,12 +98,16 @@ export class ContextRuntime {
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
   createKysely<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
-    if (hasNoOptions(options)) return this.#handles.getOrMake(tenantId, () => this.#createHandle(tenantId, options))
-    return this.#createHandle(tenantId, options)
+    const make = () => this.#createHandle<DB>(tenantId, options, this.identify(tenantId, options))
+    return hasNoOptions(options) ? this.#handles.getOrMake(tenantId, make) : make()
   }
 
-  #createHandle<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
-    const identity = this.identify(tenantId, options)
+  /** The same for transactions that only settle calls. */
+  createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
+    return this.#createHandle(tenantId, options, this.#identify(tenantId, options, true))
+  }
+
+  #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), this.#connectionContext, {
         keepTraces,

@@ -13,8 +13,14 @@ export interface SweptTenant {
   readonly locks: number
   /** Counters of rate limits that count nothing any more. */
   readonly rateLimitCounters: number
+  /** Requests in queues that nobody renewed in time. */
+  readonly queueRequests: number
   /** Hours of usage whose rollups were brought up to date. */
   readonly usageHours: number
+  /** Usage events that are older than the tenant keeps them; their rollups stay. */
+  readonly usageEvents: number
+  /** Analytics events that are older than the tenant keeps them. */
+  readonly events: number
 }
 
 export interface SweepOptions {
@@ -30,7 +36,10 @@ export interface TenantSweeper {
   values(tenantId: string): Promise<number>
   locks(tenantId: string): Promise<number>
   rateLimitCounters(tenantId: string): Promise<number>
+  queueRequests(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
+  usageEvents(tenantId: string): Promise<number>
+  events(tenantId: string): Promise<number>
 }
 
 const sweepOptions = z.strictObject({
@@ -70,7 +79,10 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     values: await sweeper.values(tenantId),
     locks: await sweeper.locks(tenantId),
     rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
+    queueRequests: await sweeper.queueRequests(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
+    usageEvents: await sweeper.usageEvents(tenantId),
+    events: await sweeper.events(tenantId),
   }
 }
 

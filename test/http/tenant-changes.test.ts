@@ -115,7 +115,7 @@ test('the connection ends with the last listener', async () => {
   const rowhouse = open()
   const connections = async () => {
     const { rows } = await fixture.operator.query(
-      "select from pg_stat_activity where datname = current_database() and application_name = 'rowhouse tenant changes'",
+      "select from pg_stat_activity where datname = current_database() and application_name = 'rowhouse notifications'",
     )
     return rows.length
   }

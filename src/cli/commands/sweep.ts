@@ -8,8 +8,8 @@ export const sweepCommand: Command = {
   name: 'sweep',
   summary: 'Remove what expired, of a tenant or of all',
   description:
-    'Removes sessions, values and locks that expired and idle counters, in small transactions, and brings the rollups of\n' +
-    'usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
+    'Removes sessions, values and locks that expired, idle counters and old events, in small transactions, and brings\n' +
+    'the rollups of usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
   positionals: ['[tenant]'],
   options: TENANT_OPTIONS,
   examples: ['rowhouse sweep', 'rowhouse sweep acme --json'],
@@ -33,15 +33,36 @@ export const sweepCommand: Command = {
         total(({ values }) => values),
         total(({ locks }) => locks),
         total(({ rateLimitCounters }) => rateLimitCounters),
+        total(({ queueRequests }) => queueRequests),
         total(({ usageHours }) => usageHours),
+        total(({ usageEvents }) => usageEvents),
+        total(({ events }) => events),
       ]
-      const headers = ['tenants', 'sessions', 'values', 'locks', 'counters', 'hours of usage']
+      const headers = [
+        'tenants',
+        'sessions',
+        'values',
+        'locks',
+        'counters',
+        'queued',
+        'hours of usage',
+        'usage events',
+        'events',
+      ]
       for (const line of formatTable(headers, [row])) output.line(line)
     }
     return EXIT_OK
   },
 }
 
-function removed({ sessions, values, locks, rateLimitCounters }: SweptTenant): number {
-  return sessions + values + locks + rateLimitCounters
+function removed({
+  sessions,
+  values,
+  locks,
+  rateLimitCounters,
+  queueRequests,
+  usageEvents,
+  events,
+}: SweptTenant): number {
+  return sessions + values + locks + rateLimitCounters + queueRequests + usageEvents + events
 }

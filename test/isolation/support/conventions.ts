@@ -34,6 +34,13 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
   record_usage: 'the same, for usage events',
   roll_up_usage: 'the same, for rollups',
+  sweep_usage_events: 'deletes usage events of the tenant of the transaction that are older than it keeps them',
+  join_queue: 'reads and writes the schedule of queues, which no tenant may; works with the tenant of the transaction',
+  renew_tickets: 'the same',
+  leave_queue: 'the same',
+  queue_position: 'the same; tells the tenant how many will get a slot before it, and nothing of whose they are',
+  queue_utilization: 'reads the tickets of the tenant of the transaction',
+  sweep_queue_requests: 'deletes requests of the tenant of the transaction whose tickets are gone',
 }
 
 /** The source of a function `p`. */
