@@ -194,25 +194,30 @@ describe('the client', () => {
 
   test('looks at the tenant of every row again, should the database be lying', async () => {
     await unchecked.tenant(ACME).documents().count()
-    // A function that was replaced by a careless one, over a table without policies.
+    // Functions that were replaced by careless ones, over a table without policies.
     const definitions = await owner.query(
-      "select pg_get_functiondef(oid) as sql from pg_proc where pronamespace = 'rowhouse'::regnamespace and proname in ('get_documents', 'search_documents')",
+      "select proname as name, pg_get_functiondef(oid) as sql from pg_proc where pronamespace = 'rowhouse'::regnamespace and proname in ('get_documents', 'search_documents')",
     )
+    expect(definitions.rows).toHaveLength(2)
+    const row = 'd.tenant_id, d.document_id, d.content, d.metadata, d.title, d.source, d.parent_id, d.place'
+    const careless = {
+      get_documents: `select ${row}, d.created_at, d.updated_at from ${TABLE} d`,
+      search_documents: `select ${row}, 0::float8, 0::float8, 'exact', 1, null::int, null::float8, null::text from ${TABLE} d`,
+    }
     await protection('disable')()
-    await owner.query(`set role rowhouse_owner;
-      create or replace function rowhouse.get_documents(p_collection text, p_document_ids text[])
-        returns table (tenant_id text, document_id text, content text, metadata jsonb, created_at timestamptz, updated_at timestamptz)
-        language sql as 'select tenant_id, document_id, content, metadata, created_at, updated_at from ${TABLE}';
-      create or replace function rowhouse.search_documents(p_collection text, p_embedding text, p_limit integer default 10,
-          p_filter jsonb default null, p_min_score double precision default null, p_strategy text default 'auto')
-        returns table (tenant_id text, document_id text, content text, metadata jsonb, distance double precision, score double precision, strategy text)
-        language sql as $$select tenant_id, document_id, content, metadata, 0::float8, 0::float8, 'exact' from ${TABLE}$$;
-      reset role`)
+    await owner.query('set role rowhouse_owner')
+    for (const { name, sql } of definitions.rows) {
+      const body = careless[name as keyof typeof careless]
+      await owner.query(sql.replace(/AS \$function\$[\s\S]*/, () => `as $$ begin return query ${body}; end $$`))
+    }
+    await owner.query('reset role')
     try {
       const documents = unchecked.tenant(ACME).documents()
       for (const call of [
         () => documents.get(['shared-id', 'only-globex']),
         () => documents.search({ embedding: [1, 0, 0] }),
+        // Recorded although its transaction is rolled back.
+        () => unchecked.withTenant(ACME, (_db, tenant) => tenant.documents().search({ embedding: [1, 0, 0] })),
       ]) {
         const error = await expectError(call(), 'tenant_mismatch')
         expect(error).toBeInstanceOf(TenantMismatchError)
@@ -225,6 +230,11 @@ describe('the client', () => {
       await protection('enable')()
     }
     expect(await acme().search({ embedding: [1, 0, 0] })).toHaveLength(2)
+    await unchecked.auditLog.flush()
+    const trail = await unchecked.tenant(ACME).audit.query({ action: 'documents.tenant_mismatch' })
+    expect(trail.map(({ error, detail }) => [error, detail])).toEqual(
+      Array(3).fill(['the database answered with a row of another tenant', { collection: 'documents' }]),
+    )
   })
 })
 
