@@ -1,5 +1,6 @@
 // Parents and their parts: replaced as a whole, found with what they have from their parent, gone with it.
 import { beforeAll, describe, expect, test } from 'vitest'
+import type { Filter } from '../../src/index.ts'
 import { rowsInTenant } from '../isolation/support/in-tenant.ts'
 import { useDatabase } from '../setup/database.ts'
 import { ACME, expectError, GLOBEX, useRowhouse } from './fixture.ts'
@@ -63,7 +64,7 @@ describe('a parent', () => {
       title: 'Handbook',
       source: 'handbook.pdf',
     })
-    const ids = async (filter: object) =>
+    const ids = async (filter: Filter) =>
       (await documents().search({ embedding: [1, 1, 1], filter })).map(({ id }) => id).toSorted()
     expect(await ids({ lang: 'en' })).toEqual(['handbook#1', 'last'])
     expect(await ids({ $parentId: { $exists: false } })).toEqual(['alone'])
