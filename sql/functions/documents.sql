@@ -16,22 +16,24 @@ create or replace function rowhouse.locate_collection(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_collection record;
+  v_collection rowhouse.collections;
+  v_schema name;
   v_current text;
 begin
-  -- The table may have been dropped by hand. A model that nobody named yet is the one of the caller.
-  select c.*, n.nspname as pgvector_schema into v_collection
-    from rowhouse.collections c
-    join pg_class t on t.oid = c.relation
-    left join pg_extension e on e.extname = 'vector'
-    left join pg_namespace n on n.oid = e.extnamespace
-    where case
-      when p_relation is not null then c.relation = p_relation
-      when p_model is null then c.name = p_name and c.state = 'current'
-      else c.name = p_name and (c.state = 'current' and coalesce(c.model, p_model) = p_model or c.state = 'previous' and c.model = p_model)
-    end
-    order by c.state
-    limit 1;
+  -- Three statements, each with a plan that is kept; one for all would be planned for each call, which takes longer than
+  -- to run it. The table may have been dropped by hand.
+  if p_relation is not null then
+    select c.* into v_collection from rowhouse.collections c where c.relation = p_relation;
+  elsif p_model is null then
+    select c.* into v_collection from rowhouse.collections c join pg_class t on t.oid = c.relation
+      where c.name = p_name and c.state = 'current';
+  else
+    -- A model that nobody named yet is the one of the caller.
+    select c.* into v_collection from rowhouse.collections c join pg_class t on t.oid = c.relation
+      where c.name = p_name
+        and (c.state = 'current' and coalesce(c.model, p_model) = p_model or c.state = 'previous' and c.model = p_model)
+      order by c.state limit 1;
+  end if;
   if v_collection.name is null then
     select coalesce(c.model, '') into v_current from rowhouse.collections c where c.name = p_name and c.state = 'current';
     if v_current is null or p_model is null then
@@ -40,13 +42,13 @@ begin
     raise exception using errcode = 'RH026',
       message = format('collection "%s" has embeddings of the model "%s", not of "%s"', p_name, v_current, left(p_model, 200));
   end if;
-  v_collection.pgvector_schema := coalesce(v_collection.pgvector_schema, rowhouse.pgvector_schema());
+  v_schema := rowhouse.pgvector_schema();
   relation := v_collection.relation;
   parents := v_collection.parents;
   state := v_collection.state;
   model := v_collection.model;
-  type := format('%I.%I(%s)', v_collection.pgvector_schema, v_collection.element_type, v_collection.dimensions);
-  operator := format('operator(%I.%s)', v_collection.pgvector_schema,
+  type := format('%I.%I(%s)', v_schema, v_collection.element_type, v_collection.dimensions);
+  operator := format('operator(%I.%s)', v_schema,
     case v_collection.metric when 'cosine' then '<=>' when 'l2' then '<->' else '<#>' end);
   metric := v_collection.metric;
   exact_limit := v_collection.exact_limit;

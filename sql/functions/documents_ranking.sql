@@ -157,7 +157,7 @@ begin
   if p_diversity > 0 then
     v_window := least(v_window, 200);
   end if;
-  select null::rowhouse.document_hit[] as hits, null::text as strategy into v_nearest;
+  select null::rowhouse.document_hit[] as hits, null::text as strategy, null::regclass as leaf, null::bigint as documents into v_nearest;
   select null::text[] as ids, null::double precision[] as ranks, null::text as strategy into v_words;
   if v_mode <> 'text' then
     -- Using the type also loads the library, which defines the settings of the index.
@@ -168,10 +168,13 @@ begin
   end if;
   if v_mode <> 'vector' then
     perform rowhouse.check_text_search(v_collection.language, p_text, p_match);
-    select * into v_words from rowhouse.search_words(v_collection.relation, p_text, p_match, v_window, p_filter);
   end if;
   if v_mode <> 'text' then
     select * into v_nearest from rowhouse.search_nearest(v_collection.relation, p_embedding, v_window, p_filter, p_strategy);
+  end if;
+  if v_mode <> 'vector' then
+    select * into v_words from rowhouse.search_words(
+      v_collection.relation, p_text, p_match, v_window, p_filter, v_nearest.leaf, v_nearest.documents);
   end if;
 
   select array_agg(c.id order by c.score desc, c.distance, c.id), array_agg(c.score order by c.score desc, c.distance, c.id)

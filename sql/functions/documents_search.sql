@@ -115,26 +115,26 @@ comment on function rowhouse.search_by_index(regclass, text, integer, jsonb, boo
 
 create or replace function rowhouse.search_nearest(
   p_relation regclass, p_embedding text, p_limit integer, p_filter jsonb, p_strategy text,
-  out hits rowhouse.document_hit[], out strategy text
+  out hits rowhouse.document_hit[], out strategy text, out leaf regclass, out documents bigint
 )
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_extent record;
+  v_own boolean;
   v_exact_limit integer;
 begin
   strategy := 'exact';
   if p_strategy <> 'exact' then
     select case p_strategy when 'auto' then l.exact_limit else 0 end into v_exact_limit
       from rowhouse.locate_collection(null, null, p_relation) l;
-    select * into v_extent from rowhouse.tenant_extent(p_relation, v_exact_limit);
-    if v_extent.documents > v_exact_limit and rowhouse.has_vector_index(v_extent.leaf) then
+    select e.leaf, e.own, e.documents into leaf, v_own, documents from rowhouse.tenant_extent(p_relation, v_exact_limit) e;
+    if documents > v_exact_limit and rowhouse.has_vector_index(leaf) then
       select array_agg(h) into hits
-        from rowhouse.search_by_index(p_relation, p_embedding, p_limit, p_filter, v_extent.own, v_extent.documents) h;
+        from rowhouse.search_by_index(p_relation, p_embedding, p_limit, p_filter, v_own, documents) h;
       -- An index gives up after a number of candidates. Whether there are more documents, only the exact search knows.
       if cardinality(hits) = p_limit then
-        strategy := case when v_extent.own then 'own_index' else 'shared_index' end;
+        strategy := case when v_own then 'own_index' else 'shared_index' end;
       end if;
     end if;
   end if;
@@ -145,21 +145,26 @@ end
 $$;
 
 comment on function rowhouse.search_nearest(regclass, text, integer, jsonb, text) is
-  'The nearest documents of the tenant, nearest first, and what found them: exact, shared_index or own_index.';
+  'The nearest documents of the tenant, nearest first, and what found them: exact, shared_index or own_index; and what tenant_extent said, where it was asked.';
 
 create or replace function rowhouse.search_words(
-  p_relation regclass, p_text text, p_match text, p_limit integer, p_filter jsonb,
+  p_relation regclass, p_text text, p_match text, p_limit integer, p_filter jsonb, p_leaf regclass, p_documents bigint,
   out ids text[], out ranks double precision[], out strategy text
 )
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- As many are looked at one by one as fast as the index finds some of them.
   v_scan_limit constant integer := 100;
-  v_extent record;
+  v_leaf regclass := p_leaf;
+  v_documents bigint := p_documents;
 begin
-  select * into v_extent from rowhouse.tenant_extent(p_relation, v_scan_limit);
-  if v_extent.documents > v_scan_limit and rowhouse.has_words_index(v_extent.leaf) then
+  -- The extent may have been counted up to less.
+  if v_documents is null or v_documents <= v_scan_limit and v_leaf is not null then
+    select e.leaf, e.documents into v_leaf, v_documents from rowhouse.tenant_extent(p_relation, v_scan_limit) e;
+  end if;
+  if v_documents > v_scan_limit and rowhouse.has_words_index(v_leaf) then
     strategy := 'index';
     select array_agg(w.document_id), array_agg(w.rank) into ids, ranks
       from rowhouse.find_words(p_relation, p_text, p_match, p_limit, p_filter) w;
@@ -171,16 +176,16 @@ begin
 end
 $$;
 
-comment on function rowhouse.search_words(regclass, text, text, integer, jsonb) is
-  'The documents of the tenant that match a text best, best first, and what found them: scan (of a tenant with few documents) or index.';
+comment on function rowhouse.search_words(regclass, text, text, integer, jsonb, regclass, bigint) is
+  'The documents of the tenant, of which tenant_extent has told or will, that match a text best, best first, and what found them: scan (of a tenant with few documents) or index.';
 
 revoke execute on function
   rowhouse.tenant_extent(regclass, integer), rowhouse.search_exactly(regclass, text, integer, jsonb),
   rowhouse.search_by_index(regclass, text, integer, jsonb, boolean, bigint),
-  rowhouse.search_nearest(regclass, text, integer, jsonb, text), rowhouse.search_words(regclass, text, text, integer, jsonb)
+  rowhouse.search_nearest(regclass, text, integer, jsonb, text), rowhouse.search_words(regclass, text, text, integer, jsonb, regclass, bigint)
   from public;
 grant execute on function
   rowhouse.tenant_extent(regclass, integer), rowhouse.search_exactly(regclass, text, integer, jsonb),
   rowhouse.search_by_index(regclass, text, integer, jsonb, boolean, bigint),
-  rowhouse.search_nearest(regclass, text, integer, jsonb, text), rowhouse.search_words(regclass, text, text, integer, jsonb)
+  rowhouse.search_nearest(regclass, text, integer, jsonb, text), rowhouse.search_words(regclass, text, text, integer, jsonb, regclass, bigint)
   to rowhouse_app;
