@@ -38,7 +38,8 @@ begin
     if not pg_has_role(current_user, v_role, case when v_per_grant then 'SET' else 'MEMBER' end) then
       execute format('grant %I to %I', v_role, current_user)
         -- What rowhouse_search does not see, its members would not see either.
-        || case when v_per_grant then format(' with inherit %s, set true', v_role <> 'rowhouse_search') else '' end;
+        || case when v_per_grant then format(' with inherit %s, set true',
+          case v_role when 'rowhouse_search' then 'false' else 'true' end) else '' end;
     end if;
   end loop;
 end

@@ -34,6 +34,8 @@ export interface FilterOperators {
  *
  * @example
  * ```ts
+ * import type { Filter } from 'rowhouse'
+ *
  * const filter: Filter = {
  *   lang: { $in: ['de', 'fr'] },
  *   published: { $gte: '2026-01-01' },

@@ -2,6 +2,7 @@
 // what it may do and who may be it are attacked here; each probe leaks once what closes it is taken away.
 import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { createRowhouse } from '../../src/index.ts'
 import { ACME, GLOBEX, useRowhouse } from '../documents/fixture.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
@@ -254,3 +255,29 @@ describe('the function', () => {
     await expect(refused).rejects.toMatchObject({ code: 'RH001' })
   })
 })
+
+test(
+  'with seals required: the index finds words for a sealed tenant, and nothing for one that SQL has set',
+  needs('parallelBackends', 'realRoles'),
+  async () => {
+    const key = 'a key of this test, of 32 bytes or more'
+    const operators = createRowhouse({ connectionString: database.url('owner'), poolOptions: { max: 1 } })
+    const sealed = createRowhouse({ pool: database.pool('app', { max: 1 }), seal: key })
+    try {
+      await operators.seals.addKey(key)
+      await operators.seals.require(true)
+      const hits = await sealed.tenant(ACME).documents().search({ mode: 'text', text: 'shared', limit: 50 })
+      expect(hits).toHaveLength(50)
+      for (const hit of hits) expect(hit).toMatchObject({ tenantId: ACME, textStrategy: 'index' })
+      const find = `select * from rowhouse.find_words('${TABLE}', 'shared', 'all', 10, null)`
+      await expectClosed({
+        probe: () => unlessRefused(['RH007', 'RH008'], () => rowsInTenant(fixture.app, GLOBEX, find)),
+        removeProtection: () => operators.seals.require(false),
+        restoreProtection: () => operators.seals.require(true),
+      })
+    } finally {
+      await operators.seals.require(false)
+      await Promise.all([operators.close(), sealed.close()])
+    }
+  },
+)
