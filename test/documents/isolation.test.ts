@@ -37,7 +37,9 @@ const TABLE = 'rowhouse.documents_documents'
 /** Opens every relation of the table, as its owner, or puts the protection back. */
 const protection = (state: 'disable' | 'enable') => async () => {
   await owner.query('begin; set local role rowhouse_owner')
-  const { rows } = await owner.query(`select relid::regclass::text as name from pg_partition_tree('${TABLE}')`)
+  const { rows } = await owner.query(
+    `select relid::regclass::text as name from unnest(array['${TABLE}', 'rowhouse.parents_documents']) t, pg_partition_tree(t)`,
+  )
   for (const { name } of rows) await owner.query(`alter table ${name} ${state} row level security`)
   await owner.query('commit')
 }
@@ -121,6 +123,8 @@ describe('a neighbour with a partition of its own', () => {
 
 describe('the functions', () => {
   test('say the tenant in every statement, so they need no policy', async () => {
+    const parents = fixture.rowhouse.tenant(GLOBEX).documents().parents
+    await parents.upsert({ id: 'parent-globex', title: 'globex', parts: [{ content: 'globex', embedding: [1, 1, 1] }] })
     await protection('disable')()
     try {
       for (const sql of [
@@ -129,12 +133,22 @@ describe('the functions', () => {
         "select * from rowhouse.get_documents('documents', array['shared-id', 'only-globex'])",
         `select 'globex' where rowhouse.count_documents('documents') <> 2`,
         `select 'globex' where rowhouse.delete_documents('documents', array['only-globex']) <> 0`,
+        `select 'globex' where rowhouse.delete_documents_where('documents', '{"secret": "globex"}') <> 0`,
+        `select 'globex' where rowhouse.update_document('documents', 'only-globex', '{"title": "x"}')`,
+        "select * from rowhouse.search_documents('documents', p_text => 'canary globex shared', p_match => 'any')",
+        "select * from rowhouse.search_documents('documents', '[1,0,0]', p_text => 'globex')",
+        "select * from rowhouse.search_documents('documents', '[1,0,0]', p_diversity => 0.5)",
+        "select * from rowhouse.get_parents('documents', array['parent-globex'])",
+        `select 'globex' where rowhouse.update_parent('documents', 'parent-globex', '{"title": "x"}')`,
+        `select 'globex' where rowhouse.delete_parents('documents', array['parent-globex']) <> 0`,
       ]) {
         expect(await foreignRows(sql), sql).toEqual([])
       }
     } finally {
       await protection('enable')()
     }
+    expect((await parents.get('parent-globex'))!.title).toBe('globex')
+    await parents.delete('parent-globex')
   })
 
   test('without a tenant they refuse', async () => {
@@ -144,6 +158,13 @@ describe('the functions', () => {
       "get_documents('documents', array['x'])",
       "delete_documents('documents', array['x'])",
       "count_documents('documents')",
+      "delete_documents_where('documents', '{\"a\": 1}')",
+      "update_document('documents', 'x', '{\"title\": \"x\"}')",
+      "search_documents('documents', p_text => 'x')",
+      "upsert_parent('documents', 'x', array['x'], array['[1,2,3]'])",
+      "get_parents('documents', array['x'])",
+      "update_parent('documents', 'x', '{\"title\": \"x\"}')",
+      "delete_parents('documents', array['x'])",
     ]) {
       await expect(rowsInTenant(fixture.app, null, `select rowhouse.${call}`)).rejects.toMatchObject({ code: 'RH001' })
     }
@@ -186,6 +207,14 @@ describe('the client', () => {
       () => acme().get('x'),
       () => acme().delete('x'),
       () => acme().count(),
+      () => acme().search({ mode: 'text', text: 'x' }),
+      () => acme().searchPage({ embedding: [1, 2, 3] }),
+      () => acme().update('x', { title: 'x' }),
+      () => acme().deleteWhere({ a: 1 }),
+      () => acme().parents.upsert({ parts: [{ content: 'x', embedding: [1, 2, 3] }] }),
+      () => acme().parents.get('x'),
+      () => acme().parents.update('x', { title: 'x' }),
+      () => acme().parents.delete('x'),
     ]) {
       await expectError(call(), 'tenant_suspended')
     }
