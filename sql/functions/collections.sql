@@ -188,22 +188,28 @@ comment on function rowhouse.create_collection(text, integer, text, text, intege
 create or replace function rowhouse.configure_collection(
   p_name text,
   p_exact_limit integer default null,
-  p_ef_search integer default null
+  p_ef_search integer default null,
+  p_model text default null
 ) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform rowhouse.check_collection_arguments(p_name, 1, 'cosine', 'vector', p_exact_limit, p_ef_search, null, null);
+  perform rowhouse.check_collection_arguments(p_name, 1, 'cosine', 'vector', p_exact_limit, p_ef_search, null, null, p_model);
+  if exists (select from rowhouse.collections c where c.name = p_name and c.state = 'current' and c.model <> p_model) then
+    raise exception using errcode = 'RH021', message = format('collection "%s" has another model than "%s"', p_name, p_model),
+      hint = 'Another model: begin_model_change.';
+  end if;
   update rowhouse.collections c
-    set exact_limit = coalesce(p_exact_limit, c.exact_limit), ef_search = coalesce(p_ef_search, c.ef_search)
+    set exact_limit = coalesce(p_exact_limit, c.exact_limit), ef_search = coalesce(p_ef_search, c.ef_search),
+      model = coalesce(c.model, p_model)
     where c.name = p_name and c.state = 'current';
   return rowhouse.describe_collection(p_name);
 end
 $$;
 
-comment on function rowhouse.configure_collection(text, integer, integer) is
-  'Changes how a collection is searched: up to which number of documents exactly, and how thoroughly by the index. Null leaves a setting as it is. Raises RH020, RH021.';
+comment on function rowhouse.configure_collection(text, integer, integer, text) is
+  'Changes how a collection is searched: up to which number of documents exactly, and how thoroughly by the index. p_model names the embedding model of a collection that has no name of it yet. Null leaves a setting as it is. Raises RH020, RH021.';
 
 create or replace function rowhouse.drop_registered_tables(p_relations regclass[]) returns void
   language plpgsql volatile
@@ -248,11 +254,11 @@ revoke execute on function
   rowhouse.describe_collection(text),
   rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer, text),
     rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean, text, text),
-  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_registered_tables(regclass[]), rowhouse.forget_dropped_collections(),
+  rowhouse.configure_collection(text, integer, integer, text), rowhouse.drop_registered_tables(regclass[]), rowhouse.forget_dropped_collections(),
   rowhouse.drop_collection(text)
   from public;
 grant execute on function
   rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean, text, text),
-  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_collection(text)
+  rowhouse.configure_collection(text, integer, integer, text), rowhouse.drop_collection(text)
   to rowhouse_admin;
 grant execute on function rowhouse.describe_collection(text) to rowhouse_app, rowhouse_admin;

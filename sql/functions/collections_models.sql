@@ -61,6 +61,10 @@ begin
     raise exception using errcode = 'RH021',
       message = format('the change of collection "%s" to the model "%s" is not finished', p_name, v_current.model),
       hint = 'finish_model_change';
+  elsif v_current.model is null then
+    raise exception using errcode = 'RH021',
+      message = format('collection "%s" does not say which model its embeddings are of', p_name),
+      hint = format('select rowhouse.configure_collection(%L, p_model => ''<name>'')', p_name);
   elsif v_current.model = p_model then
     raise exception using errcode = 'RH021', message = format('collection "%s" has the model "%s" already', p_name, p_model);
   end if;

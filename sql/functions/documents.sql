@@ -60,6 +60,21 @@ $$;
 comment on function rowhouse.locate_collection(text, text, regclass) is
   'What statements on a collection are put together from: on its current version, on the one that has embeddings of p_model (the current one, or until a change of the model is finished the previous one), or on the one whose table is p_relation. Raises RH020 when there is none of this name, RH026 when it has another model.';
 
+create or replace function rowhouse.refuse_unnamed_model(p_name text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from rowhouse.collections c where c.name = p_name and c.state = 'previous') then
+    raise exception using errcode = 'RH026',
+      message = format('collection "%s" has two models until their change is finished, and the embedding is of none that was named', p_name);
+  end if;
+end
+$$;
+
+comment on function rowhouse.refuse_unnamed_model(text) is
+  'Raises RH026 while a change of the model is not finished: nobody could tell which model an embedding without a name is of.';
+
 create or replace function rowhouse.embedding_problem(p_relation regclass, p_embedding text) returns text
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -173,12 +188,12 @@ comment on function rowhouse.delete_documents_where(text, jsonb) is
   'Deletes the documents of the tenant that p_filter means (compile_filter) and returns how many there were. Raises RH020, RH025 (also for an empty filter).';
 
 revoke execute on function
-  rowhouse.locate_collection(text, text, regclass), rowhouse.embedding_problem(regclass, text),
+  rowhouse.locate_collection(text, text, regclass), rowhouse.refuse_unnamed_model(text), rowhouse.embedding_problem(regclass, text),
   rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb),
   rowhouse.delete_documents_where(text, jsonb)
   from public;
 grant execute on function
-  rowhouse.locate_collection(text, text, regclass), rowhouse.embedding_problem(regclass, text),
+  rowhouse.locate_collection(text, text, regclass), rowhouse.refuse_unnamed_model(text), rowhouse.embedding_problem(regclass, text),
   rowhouse.get_documents(text, text[]), rowhouse.delete_documents(text, text[]), rowhouse.count_documents(text, jsonb),
   rowhouse.delete_documents_where(text, jsonb)
   to rowhouse_app;

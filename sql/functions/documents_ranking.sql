@@ -132,6 +132,9 @@ create or replace function rowhouse.search_documents(
 ) returns setof rowhouse.document_hit
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  -- Its own statements work on arrays: a plan for each call takes longer than to run it.
+  set plan_cache_mode = force_generic_plan
+  set jit = off
 as $$
 declare
   v_mode text := coalesce(p_mode, case when p_text is null then 'vector' when p_embedding is null then 'text' else 'hybrid' end);
@@ -151,6 +154,9 @@ begin
   -- snapshot taken after it, because the end of a change of the model drops one.
   lock table rowhouse.collections in access share mode;
   select * into v_collection from rowhouse.locate_collection(p_collection, p_model);
+  if p_model is null and v_mode <> 'text' then
+    perform rowhouse.refuse_unnamed_model(p_collection);
+  end if;
   v_window := coalesce(p_candidates, case
     when v_mode = 'hybrid' or p_diversity > 0 then least(1000, greatest(50, 4 * (p_limit + p_offset)))
     else p_limit + p_offset end);

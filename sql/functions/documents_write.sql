@@ -92,13 +92,15 @@ begin
   loop
     if v_version.state = 'current' then
       -- One that was never named: what the caller sends first.
-      embeddings := coalesce(array_position(p_models, v_version.model),
-        case when v_version.model is null or p_models[1] is null then 1 end);
+      embeddings := case when v_version.model is null or p_models[1] is null then 1
+        else array_position(p_models, v_version.model) end;
       if embeddings is null then
         raise exception using errcode = 'RH026',
           message = format('collection "%s" has embeddings of the model "%s", not of "%s"', p_name, v_version.model,
             left(array_to_string(p_models, '" and "'), 200));
       end if;
+    elsif v_version.state = 'previous' and p_models is not null and p_models[1] is null then
+      perform rowhouse.refuse_unnamed_model(p_name);
     else
       other_embeddings := array_position(p_models, v_version.model);
       if other_embeddings is not null then

@@ -156,21 +156,24 @@ export class Collections {
   }
 
   /**
-   * Changes how a collection is searched; omitted settings stay.
+   * Changes how a collection is searched, or names its embedding model when it has no name of it yet; omitted settings
+   * stay.
    *
    * SQL: `select rowhouse.configure_collection('documents', 5000, 400)`
    */
-  async configure(name: string, options: Pick<CollectionOptions, 'exactLimit' | 'efSearch'>): Promise<Collection> {
-    const { exactLimit, efSearch } = parse(
-      searchOptions,
+  async configure(
+    name: string,
+    options: Pick<CollectionOptions, 'exactLimit' | 'efSearch' | 'model'>,
+  ): Promise<Collection> {
+    const { exactLimit, efSearch, model } = parse(
+      searchOptions.extend({ model: collectionOptions.shape.model }),
       options,
       'invalid_collection',
       'The options of the collection',
     )
     const { rows } = await sql<{ collection: CollectionRow }>`
-      select rowhouse.configure_collection(${parseCollectionName(name)}, ${exactLimit ?? null}, ${efSearch ?? null}) as collection`.execute(
-      this.#executor.db,
-    )
+      select rowhouse.configure_collection(${parseCollectionName(name)}, ${exactLimit ?? null}, ${efSearch ?? null},
+        ${model ?? null}) as collection`.execute(this.#executor.db)
     return toCollection(rows[0]!.collection)
   }
 

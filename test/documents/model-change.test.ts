@@ -119,6 +119,24 @@ describe('a change', () => {
     await collections().finishModelChange('resumed')
   })
 
+  test('needs names: of the model that the collection has, and from the switch on of the model of each embedding', async () => {
+    await collections().create('unnamed', { dimensions: 2 })
+    const unnamed = () => fixture.rowhouse.tenant(ACME).documents('unnamed', { embed: embedOld })
+    await byOld('unnamed').upsert(numbers(0, 2))
+    await byBoth('unnamed').upsert(numbers(1, 1))
+    await unnamed().upsert(numbers(2, 1))
+    await expectError(collections().changeModel('unnamed', CHANGE), 'invalid_collection', 'does not say which model')
+    await collections().configure('unnamed', { model: 'old' })
+    await expectError(collections().configure('unnamed', { model: 'x' }), 'invalid_collection', 'another model')
+    await collections().changeModel('unnamed', CHANGE)
+    await expectError(unnamed().search({ text: 'number 1' }), 'other_model', 'two models')
+    await expectError(unnamed().upsert(numbers(1, 1)), 'other_model', 'two models')
+    expect(await unnamed().search({ mode: 'text', text: 'number' })).toHaveLength(3)
+    expect(await unnamed().update('n1', { title: 'x' })).toBe(true)
+    expect(await unnamed().delete('n2')).toBe(1)
+    await collections().finishModelChange('unnamed')
+  })
+
   test('is given up', async () => {
     await createFilled('kept', 5)
     await asOperator(operator, "select rowhouse.begin_model_change('kept', 'new', 3)")
