@@ -95,6 +95,22 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'A document has an id, text content and an embedding; metadata is a JSON object.',
   },
+  invalid_filter: {
+    sqlstate: 'RH025',
+    httpStatus: 400,
+    hint: "For example: { source: 'handbook', page: { $gte: 3 }, $or: [{ lang: 'de' }, { lang: { $exists: false } }] }.",
+  },
+  other_model: {
+    sqlstate: 'RH026',
+    httpStatus: 409,
+    hint: 'Give documents(collection, { model, embed }) the embedding model that the collection has now.',
+  },
+  model_change_incomplete: {
+    sqlstate: 'RH027',
+    httpStatus: 409,
+    retryable: true,
+    hint: 'Fill in the embeddings that are missing with rowhouse.collections.changeModel, then it switches.',
+  },
   unregistered_table: {
     sqlstate: 'RH030',
     httpStatus: 500,

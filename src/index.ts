@@ -63,6 +63,7 @@ export {
 export type { Secret } from './credentials/secret.ts'
 export type {
   Collection,
+  CollectionChange,
   CollectionOptions,
   Collections,
   ElementType,
@@ -71,7 +72,10 @@ export type {
 } from './documents/collections.ts'
 export type * from './documents/document-types.ts'
 export type { Documents } from './documents/documents.ts'
-export type { EmbedFunction } from './documents/embed.ts'
+export type { DocumentsOptions, EmbeddingModel, EmbedFunction } from './documents/embed.ts'
+export type { Filter, FilterOperators, JsonValue } from './documents/filter.ts'
+export type { ModelChangeOptions, ModelChangeProgress } from './documents/model-change.ts'
+export type { ParentDocuments } from './documents/parent-documents.ts'
 export * from './errors.ts'
 export type {
   ApiKey,

@@ -7,7 +7,7 @@ import { Credentials } from '../credentials/credentials.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
-import type { EmbedFunction } from '../documents/embed.ts'
+import type { DocumentsOptions, EmbedFunction } from '../documents/embed.ts'
 import { Locks } from '../locks/locks.ts'
 import { Prompt } from '../prompt/prompt.ts'
 import { Queue } from '../queues/queue.ts'
@@ -170,16 +170,26 @@ export class TenantContext<DB = any> {
    * const hits = await handbook.search({ text: 'How long does a refund take?' })
    * ```
    */
-  documents(collection?: string): Documents
+  documents(collection?: string, options?: DocumentsOptions & { readonly embed?: undefined }): Documents
   documents(
     collection: string | undefined,
-    options: { readonly embed: EmbedFunction },
+    options: DocumentsOptions & { readonly embed: EmbedFunction },
   ): Documents<TextDocument, EmbeddingSearch | TextSearch>
   documents(
     collection?: string,
-    options?: { readonly embed: EmbedFunction },
+    options?: DocumentsOptions,
   ): Documents<EmbeddedDocument, EmbeddingSearch> | Documents<TextDocument, EmbeddingSearch | TextSearch> {
-    return new Documents(this.#executor, collection, options)
+    return new Documents(this.#executor, collection, options, (name) => this.#recordMismatch(name))
+  }
+
+  /** In a transaction of its own: the one that got the row is going to be rolled back. */
+  #recordMismatch(collection: string): void {
+    const entry = {
+      action: 'documents.tenant_mismatch',
+      error: 'the database answered with a row of another tenant',
+      detail: { collection },
+    }
+    this.audit.append(entry, { buffered: true }).catch(() => {})
   }
 
   /**
