@@ -15,7 +15,8 @@ begin
     select * from (values
       ('rowhouse_owner', 'Owns the schema rowhouse and everything in it. Internal: nobody logs in as this role.'),
       ('rowhouse_app', 'Every request of the application. Subject to row-level security; owns nothing.'),
-      ('rowhouse_admin', 'Operators: may execute the functions of the tenant lifecycle. Never sees two tenants at once.')
+      ('rowhouse_admin', 'Operators: may execute the functions of the tenant lifecycle. Never sees two tenants at once.'),
+      ('rowhouse_search', 'Full-text search: of each collection it sees the ids of what a search looks for, of the tenant of the transaction. Internal: nobody logs in as this role.')
     ) as r (name, description)
     where not exists (select from pg_catalog.pg_roles p where p.rolname = r.name)
   loop
@@ -25,17 +26,20 @@ begin
 end
 $$;
 
--- The login that migrates works as rowhouse_owner, and usually as the application too. A superuser may do so anyway.
+-- The login that migrates works as rowhouse_owner, usually as the application too, and makes the function that belongs
+-- to rowhouse_search. A superuser may do so anyway.
 do $$
 declare
   v_role text;
   -- From 16 on, a membership says by itself whether it may be inherited and used by set role.
   v_per_grant boolean := current_setting('server_version_num')::integer >= 160000;
 begin
-  foreach v_role in array array['rowhouse_owner', 'rowhouse_app', 'rowhouse_admin'] loop
+  foreach v_role in array array['rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search'] loop
     if not pg_has_role(current_user, v_role, case when v_per_grant then 'SET' else 'MEMBER' end) then
       execute format('grant %I to %I', v_role, current_user)
-        || case when v_per_grant then ' with inherit true, set true' else '' end;
+        -- What rowhouse_search does not see, its members would not see either.
+        || case when v_per_grant then format(' with inherit %s, set true',
+          case v_role when 'rowhouse_search' then 'false' else 'true' end) else '' end;
     end if;
   end loop;
 end

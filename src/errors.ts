@@ -7,6 +7,7 @@
  */
 
 import type { QuotaDenial } from './budgets/budget-types.ts'
+import type { QueuePosition } from './queues/queue-types.ts'
 import type { RateLimitResult } from './rate-limits/rate-limit-result.ts'
 
 /** What a code means to a caller: the HTTP status to answer with, whether trying again can help, what to do next. */
@@ -94,6 +95,22 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'A document has an id, text content and an embedding; metadata is a JSON object.',
   },
+  invalid_filter: {
+    sqlstate: 'RH025',
+    httpStatus: 400,
+    hint: "For example: { source: 'handbook', page: { $gte: 3 }, $or: [{ lang: 'de' }, { lang: { $exists: false } }] }.",
+  },
+  other_model: {
+    sqlstate: 'RH026',
+    httpStatus: 409,
+    hint: 'Give documents(collection, { model, embed }) the embedding model that the collection has now.',
+  },
+  model_change_incomplete: {
+    sqlstate: 'RH027',
+    httpStatus: 409,
+    retryable: true,
+    hint: 'Fill in the embeddings that are missing with rowhouse.collections.changeModel, then it switches.',
+  },
   unregistered_table: {
     sqlstate: 'RH030',
     httpStatus: 500,
@@ -129,6 +146,32 @@ const ERROR_KINDS = {
     sqlstate: 'RH043',
     httpStatus: 500,
     hint: "Set it for every tier with rowhouse.rateLimits.setDefault('*', name, windows).",
+  },
+  unknown_queue: {
+    sqlstate: 'RH045',
+    httpStatus: 500,
+    hint: 'Define it with rowhouse.queues.define(name, { slots }).',
+  },
+  invalid_queue_request: {
+    sqlstate: 'RH046',
+    httpStatus: 400,
+    hint: 'See the message for what is not accepted.',
+  },
+  queue_full: {
+    sqlstate: 'RH047',
+    httpStatus: 429,
+    retryable: true,
+    hint: 'Wait until some of the requests of the tenant have their slot, or let more of them wait: rowhouse.queues.setShare.',
+  },
+  queue_timeout: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Try again after retryAfterMs, or wait longer with deadlineMs.',
+  },
+  slot_lost: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'It was not renewed in time, so somebody else may have the slot; stop the work, and ask again.',
   },
   unknown_quota: {
     sqlstate: 'RH050',
@@ -310,6 +353,11 @@ const ERROR_KINDS = {
   master_key_missing: {
     httpStatus: 500,
     hint: 'Give createRowhouse a provider of master keys: credentials: { keys: masterKeysFromEnvironment() }.',
+  },
+  invalid_event: {
+    sqlstate: 'RH096',
+    httpStatus: 400,
+    hint: 'An event has a name of 1 to 100 characters, and properties that are a JSON object of at most 65536 bytes.',
   },
   unauthenticated: {
     httpStatus: 401,
@@ -505,6 +553,20 @@ export class TooManyAttemptsError extends RowhouseError {
   constructor(retryAfterMs: number) {
     super('too_many_attempts', 'There were too many wrong API keys.')
     this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** A request that got no slot before its deadline (HTTP 503). It waits no more. */
+export class QueueTimeoutError extends RowhouseError {
+  /** Milliseconds after which the request would probably have had its slot; undefined: not known. */
+  readonly retryAfterMs: number | undefined
+  /** How it stood; undefined when it was gone before it was asked for. */
+  readonly position: QueuePosition | undefined
+
+  constructor(message: string, position: QueuePosition | undefined) {
+    super('queue_timeout', message)
+    this.retryAfterMs = position?.estimatedWaitMs
+    this.position = position
   }
 }
 

@@ -8,11 +8,20 @@
  * - **admission**: the decision that a call may begin; it makes a **reservation** of the most that the call can use.
  * - **settlement**: books what the call did use, and gives the rest of its reservation back.
  * - **circuit**: stops the calls of a tenant, or those of it to one provider, when too many fail or money runs away.
+ * - **queue**: where requests of all tenants wait for a **slot**, of which there are so many; a **ticket** names a request.
  * - **overrun**: what was used beyond a limit, by a call that used more than it had reserved or settled after its lease.
  *
  * @module
  */
 
+export type {
+  Analytics,
+  BreakdownOptions,
+  EventCount,
+  EventDimension,
+  TrackedEvent,
+  TrackOptions,
+} from './analytics/analytics.ts'
 export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
 export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
 export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'
@@ -54,6 +63,7 @@ export {
 export type { Secret } from './credentials/secret.ts'
 export type {
   Collection,
+  CollectionChange,
   CollectionOptions,
   Collections,
   ElementType,
@@ -62,7 +72,10 @@ export type {
 } from './documents/collections.ts'
 export type * from './documents/document-types.ts'
 export type { Documents } from './documents/documents.ts'
-export type { EmbedFunction } from './documents/embed.ts'
+export type { DocumentsOptions, EmbeddingModel, EmbedFunction } from './documents/embed.ts'
+export type { Filter, FilterOperators, JsonValue } from './documents/filter.ts'
+export type { ModelChangeOptions, ModelChangeProgress } from './documents/model-change.ts'
+export type { ParentDocuments } from './documents/parent-documents.ts'
 export * from './errors.ts'
 export type {
   ApiKey,
@@ -85,6 +98,11 @@ export type { SystemPromptOptions } from './prompt/system-prompt.ts'
 export type { ProtectOptions } from './protect/protect.ts'
 export type * from './protect/protection-report.ts'
 export type { TableName } from './protect/table-name.ts'
+export type { Queue } from './queues/queue.ts'
+export type { QueueSlot } from './queues/queue-slot.ts'
+export type { QueueTicket, WaitOptions } from './queues/queue-ticket.ts'
+export type * from './queues/queue-types.ts'
+export type { Queues } from './queues/queues.ts'
 export type {
   AcquireRateLimitOptions,
   RateLimitLeaseOptions,
@@ -130,6 +148,7 @@ export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'
 export type { ListTenantsOptions, MovedTenant, ProvisionOptions, Tenants } from './tenants/tenants.ts'
+export type { TenantTimeouts, Timeouts } from './tenants/timeouts.ts'
 export type { RecordUsageOptions, Usage } from './usage/usage.ts'
 export type { UsageOfTenants } from './usage/usage-by-tenant.ts'
 export type * from './usage/usage-types.ts'

@@ -1,5 +1,4 @@
 import { type Kysely, Log } from 'kysely'
-import pg from 'pg'
 import { appendAudit } from './audit/audit.ts'
 import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
 import { AuditLog } from './audit/audit-log.ts'
@@ -11,11 +10,11 @@ import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
-import { Notifications } from './context/notifications.ts'
+import { onOwnConnection } from './context/own-connection.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
-import { type TenantChangeListener, watchTenants } from './context/tenant-changes.ts'
+import { type TenantChangeListener, watchTenantChanges } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
@@ -37,6 +36,7 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
+import { createQueues, type Queues, sweepQueueRequests } from './queues/queues.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { ChannelHub } from './realtime/channel-hub.ts'
 import { sweepChannels } from './realtime/sweep-channels.ts'
@@ -44,6 +44,7 @@ import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
+import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
 import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
@@ -184,6 +185,10 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly quotas: Quotas
   /** Circuits that stop failing or runaway calls, for operators. */
   readonly circuits: Circuits
+  /** Queues for slots that tenants share, for operators. */
+  readonly queues: Queues
+  /** Timeouts of the transactions of tenants, for operators. */
+  readonly timeouts: Timeouts
   /** Prices of models, for operators. */
   readonly prices: Prices
   /**
@@ -213,11 +218,12 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
   /**
-   * Removes what nobody sees any more (sessions, values, locks and messages of channels that expired, idle counters) and brings the rollups of
-   * usage up to date: one active tenant after another, in batches of small transactions. Call it regularly, from one
-   * process or several.
+   * Removes what nobody sees any more (sessions, values, locks and messages of channels that expired, idle counters, old
+   * events) and brings the rollups of usage up to date: one active tenant after another, in batches of small
+   * transactions. Call it regularly, from one process or several.
    *
-   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `roll_up_usage`, as each tenant
+   * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `sweep_queue_requests`,
+   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, as each tenant
    *
    * @example
    * ```ts
@@ -242,7 +248,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, notifications, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -272,9 +278,11 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     rateLimits: createRateLimits(admin),
     quotas: createQuotas(admin),
     circuits: createCircuits(admin),
+    queues: createQueues(admin),
+    timeouts: createTimeouts(admin),
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
-    watchTenants: (listener) => watchTenants(notifications, listener),
+    watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
     auditLog: new AuditLog(admin, auditBuffer),
     usage: createUsageOfTenants((fn, options) =>
@@ -289,7 +297,10 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
           locks: (tenantId) => rowhouse.tenant(tenantId).locks.sweep(),
           channelRows: (tenantId) => sweepChannels(openDetached(runtime, tenantId)),
           rateLimitCounters: (tenantId) => rowhouse.rateLimits.sweep(tenantId),
+          queueRequests: (tenantId) => rowhouse.withTenant(tenantId, sweepQueueRequests),
           usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
+          usageEvents: (tenantId) => rowhouse.tenant(tenantId).usage.sweep(),
+          events: (tenantId) => rowhouse.tenant(tenantId).analytics.sweep(),
         },
         options,
       ),
@@ -305,7 +316,6 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
 interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
-  readonly notifications: Notifications
   readonly admin: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
@@ -339,9 +349,8 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
-  const notifications = new Notifications(source)
   const channelHub = new ChannelHub({
-    notifications,
+    notifications: runtime.notifications,
     database: (tenantId) => openDetached(runtime, tenantId),
     pollMs: options.channels?.pollMs ?? 30_000,
   })
@@ -349,14 +358,13 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   return {
     runtime,
     auditBuffer,
-    notifications,
     admin: createAdminExecutor(adminSource, log),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
         await Promise.all([channelHub.close(), auditBuffer.close()])
       } finally {
-        await Promise.all([notifications.close(), source.close(), adminSource.close()])
+        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close()])
       }
     },
   }
@@ -376,19 +384,6 @@ function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = 
       }),
     options,
   )
-}
-
-/** Runs `fn` on a new connection: what migrations and protection set up there must not meet the pool's. */
-async function onOwnConnection<T>(source: ConnectionSource, fn: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client(source.clientOptions)
-  // The query that runs reports the loss of the connection; without a listener it would end the process.
-  client.on('error', () => {})
-  await client.connect()
-  try {
-    return await fn(client)
-  } finally {
-    await client.end()
-  }
 }
 
 function openTenantContext<DB>(

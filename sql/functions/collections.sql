@@ -2,7 +2,7 @@
 --
 -- The table is made by the same functions as any tenant table (protect.sql, layout.sql), so policies, erasure and
 -- promotion hold for it. The types and operators of pgvector are named with the schema that the extension lives in.
--- Depends on: rowhouse.collections, protect.sql, layout.sql, collections_index.sql. Proven by: test/documents/collections.test.ts.
+-- Depends on: rowhouse.collections, collections_tables.sql, collections_index.sql. Proven by: test/documents/collections.test.ts.
 
 alter table rowhouse.collections enable row level security, force row level security;
 drop policy if exists everybody_reads on rowhouse.collections;
@@ -24,6 +24,10 @@ begin
   select jsonb_build_object(
       'name', c.name,
       'table', c.relation::text,
+      'parentsTable', c.parents::text,
+      'version', c.version,
+      'model', c.model,
+      'language', c.language,
       'dimensions', c.dimensions,
       'metric', c.metric,
       'elementType', c.element_type,
@@ -32,9 +36,13 @@ begin
       'm', c.m,
       'efConstruction', c.ef_construction,
       'indexed', rowhouse.has_vector_index(c.relation),
-      'createdAt', c.created_at)
+      'createdAt', c.created_at,
+      'change', (
+        select jsonb_build_object('state', o.state, 'model', o.model, 'dimensions', o.dimensions, 'table', o.relation::text,
+            'indexed', rowhouse.has_vector_index(o.relation))
+          from rowhouse.collections o where o.name = c.name and o.state <> 'current'))
     into v_result
-    from rowhouse.collections c where c.name = p_name;
+    from rowhouse.collections c where c.name = p_name and c.state = 'current';
   if v_result is null then
     raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
   end if;
@@ -47,7 +55,7 @@ comment on function rowhouse.describe_collection(text) is
 
 create or replace function rowhouse.check_collection_arguments(
   p_name text, p_dimensions integer, p_metric text, p_element_type text,
-  p_exact_limit integer, p_ef_search integer, p_m integer, p_ef_construction integer
+  p_exact_limit integer, p_ef_search integer, p_m integer, p_ef_construction integer, p_model text default null
 ) returns void
   language plpgsql immutable
   set search_path = pg_catalog, pg_temp
@@ -73,6 +81,7 @@ begin
     when p_m not between 2 and 100 then 'm is 2 to 100'
     when p_ef_construction not between 4 and 1000 then 'ef_construction is 4 to 1000'
     when coalesce(p_ef_construction, 128) < 2 * coalesce(p_m, 16) then 'ef_construction is at least twice m'
+    when length(p_model) not between 1 and 200 then 'the name of a model is 1 to 200 characters'
   end;
   if v_problem is not null then
     raise exception using errcode = 'RH021', message = v_problem;
@@ -80,69 +89,29 @@ begin
 end
 $$;
 
-comment on function rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer) is
+comment on function rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer, text) is
   'Raises RH021 with the first argument that no collection can have; null leaves a setting to its default.';
 
-create or replace function rowhouse.create_documents_table(
-  p_name text, p_dimensions integer, p_metric text, p_element_type text
-) returns regclass
+create or replace function rowhouse.forget_dropped_collections() returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_schema name := rowhouse.check_pgvector(p_element_type);
-  v_table text := format('rowhouse.%I', 'documents_' || p_name);
-  v_column record;
+  v_parents regclass[];
 begin
-  if to_regclass(v_table) is not null then
-    raise exception using errcode = 'RH021',
-      message = format('there is a table %s already, and it is not a collection', v_table),
-      hint = 'Choose another name for the collection, or rename the table.';
+  with gone as (
+    delete from rowhouse.collections c where not exists (select from pg_class t where t.oid = c.relation)
+      returning c.name, c.version, c.parents)
+    select array_agg(distinct g.parents) into v_parents from gone g
+      where not exists (select from rowhouse.collections o where o.name = g.name and (o.name, o.version) not in (select n.name, n.version from gone n));
+  if v_parents is not null then
+    perform rowhouse.drop_registered_tables(v_parents);
   end if;
-  execute format('create table %s ('
-    'tenant_id text not null default rowhouse.require_tenant(), '
-    'document_id text not null default gen_random_uuid()::text '
-      'constraint document_id_length check (length(document_id) between 1 and 256), '
-    'content text not null constraint content_length check (length(content) between 1 and 1000000), '
-    'metadata jsonb not null default ''{}'' '
-      'constraint metadata_object check (jsonb_typeof(metadata) = ''object'' and octet_length(metadata::text) <= 262144), '
-    'embedding %I.%I(%s) not null, '
-    'created_at timestamptz not null default now(), '
-    'updated_at timestamptz not null default now(), '
-    'primary key (tenant_id, document_id))', v_table, v_schema, p_element_type, p_dimensions);
-  if p_metric = 'cosine' then
-    -- Without a direction the distance is NaN: the index leaves such a vector out. So does one too long for its square.
-    execute format('alter table %s add constraint embedding_direction check ((embedding operator(%I.<=>) embedding) < 1)',
-      v_table, v_schema);
-  end if;
-  -- An exact search reads every embedding of the tenant. Kept in the row, that is one page instead of several reads of
-  -- another table; then everything else but the content must stay in the row too, or it would be moved out instead.
-  execute format('alter table %s alter column embedding set storage main, alter column metadata set storage main, '
-    'alter column tenant_id set storage main, alter column document_id set storage main', v_table);
-
-  execute format('comment on table %s is %L', v_table,
-    format('Documents of the collection %s: %s(%s), %s distance.', p_name, p_element_type, p_dimensions, p_metric));
-  for v_column in
-    select * from (values
-      ('tenant_id', 'The tenant that owns the document.'),
-      ('document_id', 'Id within the tenant, chosen by the application or generated.'),
-      ('content', 'The text that the embedding stands for.'),
-      ('metadata', 'A JSON object; searches filter by what it contains.'),
-      ('embedding', 'The position of the content in the space of the embedding model.'),
-      ('created_at', 'When the document was first written.'),
-      ('updated_at', 'When the document was last written.')
-    ) c (name, description)
-  loop
-    execute format('comment on column %s.%I is %L', v_table, v_column.name, v_column.description);
-  end loop;
-
-  perform rowhouse.protect_table(v_table::regclass, 'tenant_id', p_partition => true);
-  return v_table::regclass;
 end
 $$;
 
-comment on function rowhouse.create_documents_table(text, integer, text, text) is
-  'Makes the table of a collection, protected and partitioned by tenant, without its vector index.';
+comment on function rowhouse.forget_dropped_collections() is
+  'Takes collections whose tables somebody dropped out of the registry, and drops what is left of them.';
 
 create or replace function rowhouse.create_collection(
   p_name text,
@@ -153,7 +122,9 @@ create or replace function rowhouse.create_collection(
   p_ef_search integer default null,
   p_m integer default null,
   p_ef_construction integer default null,
-  p_index boolean default true
+  p_index boolean default true,
+  p_language text default null,
+  p_model text default null
 ) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -161,16 +132,19 @@ as $$
 declare
   v_existing rowhouse.collections;
   v_conflict text;
+  v_language text;
+  v_parents regclass;
 begin
   perform rowhouse.check_collection_arguments(
-    p_name, p_dimensions, p_metric, p_element_type, p_exact_limit, p_ef_search, p_m, p_ef_construction);
+    p_name, p_dimensions, p_metric, p_element_type, p_exact_limit, p_ef_search, p_m, p_ef_construction, p_model);
+  v_language := rowhouse.check_language(p_language);
   -- Services create their collections whenever they start, so one that is there is found without waiting for anybody.
-  select c.* into v_existing from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name;
+  select c.* into v_existing from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name and c.state = 'current';
   if v_existing.name is null then
     -- One after another: the second of two identical calls finds the collection of the first.
     lock table rowhouse.collections in share row exclusive mode;
-    delete from rowhouse.collections c where not exists (select from pg_class t where t.oid = c.relation);
-    select c.* into v_existing from rowhouse.collections c where c.name = p_name;
+    perform rowhouse.forget_dropped_collections();
+    select c.* into v_existing from rowhouse.collections c where c.name = p_name and c.state = 'current';
   end if;
   if v_existing.name is not null then
     v_conflict := case
@@ -181,18 +155,24 @@ begin
       when v_existing.ef_search <> p_ef_search then format('ef_search %s', v_existing.ef_search)
       when v_existing.m <> p_m then format('m %s', v_existing.m)
       when v_existing.ef_construction <> p_ef_construction then format('ef_construction %s', v_existing.ef_construction)
+      when p_language is not null and v_existing.language <> v_language then format('the language %s', v_existing.language)
+      when v_existing.model <> p_model then format('the model "%s"', v_existing.model)
     end;
     if v_conflict is not null then
       raise exception using errcode = 'RH021',
         message = format('collection "%s" exists already, with %s', p_name, v_conflict),
-        hint = 'Dimensions, metric and element type never change: create another collection. The rest: configure_collection, index_collection.';
+        hint = 'The language never changes: create another collection. Model, dimensions, metric and element type: begin_model_change. The rest: configure_collection, index_collection.';
     end if;
     return rowhouse.describe_collection(p_name) || '{"created": false}';
   end if;
 
-  insert into rowhouse.collections (name, relation, dimensions, metric, element_type, exact_limit, ef_search, m, ef_construction)
-    values (p_name, rowhouse.create_documents_table(p_name, p_dimensions, p_metric, p_element_type),
-      p_dimensions, p_metric, p_element_type,
+  -- First what may be missing.
+  perform rowhouse.check_pgvector(p_element_type);
+  v_parents := rowhouse.create_parents_table(p_name);
+  insert into rowhouse.collections (name, relation, parents, model, language, dimensions, metric, element_type,
+      exact_limit, ef_search, m, ef_construction)
+    values (p_name, rowhouse.create_documents_table(format('rowhouse.%I', 'documents_' || p_name), p_name, p_dimensions, p_metric,
+        p_element_type, v_language, v_parents), v_parents, p_model, v_language, p_dimensions, p_metric, p_element_type,
       coalesce(p_exact_limit, rowhouse.default_exact_limit(p_dimensions)),
       coalesce(p_ef_search, 120), coalesce(p_m, 16), coalesce(p_ef_construction, 128));
   if p_index then
@@ -202,45 +182,68 @@ begin
 end
 $$;
 
-comment on function rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean) is
-  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 120 (twice as many candidates in a shared partition), 16, 128. p_index => false leaves the index to index_collection, for a bulk load before it. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
+comment on function rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean, text, text) is
+  'Creates a vector collection as the tenant-partitioned table rowhouse.documents_<name>, or returns the one that exists with these arguments (created: false). p_metric: cosine, inner_product or l2. p_element_type: vector (up to 2000 dimensions) or halfvec (up to 4000, half the memory). p_exact_limit: tenants with at most this many documents are searched exactly; by default as many as that takes no longer for than the index, 8600 of 128 dimensions, 3900 of 1536. p_ef_search, p_m, p_ef_construction: the HNSW settings of pgvector, by default 120 (twice as many candidates in a shared partition), 16, 128. p_index => false leaves the indexes to index_collection, for a bulk load before it. p_language: the text search configuration of full-text search, english by default; none leaves it out. p_model: the name of the embedding model, so that embeddings of another are refused. Raises RH021 (invalid or conflicting arguments), RH022 (pgvector is missing).';
 
 create or replace function rowhouse.configure_collection(
   p_name text,
   p_exact_limit integer default null,
-  p_ef_search integer default null
+  p_ef_search integer default null,
+  p_model text default null
 ) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform rowhouse.check_collection_arguments(p_name, 1, 'cosine', 'vector', p_exact_limit, p_ef_search, null, null);
+  perform rowhouse.check_collection_arguments(p_name, 1, 'cosine', 'vector', p_exact_limit, p_ef_search, null, null, p_model);
+  if exists (select from rowhouse.collections c where c.name = p_name and c.state = 'current' and c.model <> p_model) then
+    raise exception using errcode = 'RH021', message = format('collection "%s" has another model than "%s"', p_name, p_model),
+      hint = 'Another model: begin_model_change.';
+  end if;
   update rowhouse.collections c
-    set exact_limit = coalesce(p_exact_limit, c.exact_limit), ef_search = coalesce(p_ef_search, c.ef_search)
-    where c.name = p_name;
+    set exact_limit = coalesce(p_exact_limit, c.exact_limit), ef_search = coalesce(p_ef_search, c.ef_search),
+      model = coalesce(c.model, p_model)
+    where c.name = p_name and c.state = 'current';
   return rowhouse.describe_collection(p_name);
 end
 $$;
 
-comment on function rowhouse.configure_collection(text, integer, integer) is
-  'Changes how a collection is searched: up to which number of documents exactly, and how thoroughly by the index. Null leaves a setting as it is. Raises RH020, RH021.';
+comment on function rowhouse.configure_collection(text, integer, integer, text) is
+  'Changes how a collection is searched: up to which number of documents exactly, and how thoroughly by the index. p_model names the embedding model of a collection that has no name of it yet. Null leaves a setting as it is. Raises RH020, RH021.';
+
+create or replace function rowhouse.drop_registered_tables(p_relations regclass[]) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_relation regclass;
+begin
+  foreach v_relation in array p_relations loop
+    delete from rowhouse.protected_tables t where t.relation = v_relation;
+    -- By its identity, whatever it is called now; dropped by hand, it is gone already.
+    if exists (select from pg_class t where t.oid = v_relation) then
+      execute format('drop table %s', v_relation);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function rowhouse.drop_registered_tables(regclass[]) is
+  'Drops tables of a collection, in this order, with the rows of all tenants.';
 
 create or replace function rowhouse.drop_collection(p_name text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_relation regclass;
+  v_relations regclass[];
 begin
-  delete from rowhouse.collections c where c.name = p_name returning c.relation into v_relation;
-  if v_relation is null then
+  with gone as (delete from rowhouse.collections c where c.name = p_name returning c.relation, c.parents)
+    select array_agg(g.relation) || array_agg(distinct g.parents) into v_relations from gone g;
+  if v_relations is null then
     raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
   end if;
-  delete from rowhouse.protected_tables t where t.relation = v_relation;
-  -- By its identity, whatever it is called now; dropped by hand, it is gone already.
-  if exists (select from pg_class t where t.oid = v_relation) then
-    execute format('drop table %s', v_relation);
-  end if;
+  perform rowhouse.drop_registered_tables(v_relations);
 end
 $$;
 
@@ -249,13 +252,13 @@ comment on function rowhouse.drop_collection(text) is
 
 revoke execute on function
   rowhouse.describe_collection(text),
-  rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer),
-  rowhouse.create_documents_table(text, integer, text, text),
-  rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean),
-  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_collection(text)
+  rowhouse.check_collection_arguments(text, integer, text, text, integer, integer, integer, integer, text),
+    rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean, text, text),
+  rowhouse.configure_collection(text, integer, integer, text), rowhouse.drop_registered_tables(regclass[]), rowhouse.forget_dropped_collections(),
+  rowhouse.drop_collection(text)
   from public;
 grant execute on function
-  rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean),
-  rowhouse.configure_collection(text, integer, integer), rowhouse.drop_collection(text)
+  rowhouse.create_collection(text, integer, text, text, integer, integer, integer, integer, boolean, text, text),
+  rowhouse.configure_collection(text, integer, integer, text), rowhouse.drop_collection(text)
   to rowhouse_admin;
 grant execute on function rowhouse.describe_collection(text) to rowhouse_app, rowhouse_admin;

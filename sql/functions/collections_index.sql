@@ -116,11 +116,49 @@ $$;
 comment on function rowhouse.default_exact_limit(integer) is
   'Up to how many documents of a tenant an exact search is no slower than one by the index of a shared partition.';
 
+create or replace function rowhouse.has_words_index(p_relation regclass) returns boolean
+  language plpgsql stable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_am a on a.oid = c.relam
+      where i.indrelid = p_relation and i.indisvalid and a.amname = 'gin');
+end
+$$;
+
+comment on function rowhouse.has_words_index(regclass) is
+  'Whether the table or partition has a usable index for full-text search.';
+
+create or replace function rowhouse.index_words(p_relation regclass) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if rowhouse.has_words_index(p_relation) or not exists (
+      select from pg_attribute a where a.attrelid = p_relation and a.attname = 'words' and not a.attisdropped) then
+    return false;
+  end if;
+  -- Without the list of pending entries, which every search would read.
+  execute format('create index on %s using gin (words) with (fastupdate = off)', p_relation);
+  execute format('comment on index %s is %L', (
+    select i.indexrelid::regclass from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+      where i.indrelid = p_relation and a.amname = 'gin'), 'Words, for full-text search.');
+  return true;
+end
+$$;
+
+comment on function rowhouse.index_words(regclass) is
+  'Builds the index for full-text search on every partition; false when it is there, or the collection has no such search.';
+
 create or replace function rowhouse.index_collection(
   p_name text,
   p_m integer default null,
   p_ef_construction integer default null,
-  p_maintenance_work_mem text default null
+  p_maintenance_work_mem text default null,
+  p_state text default 'current'
 ) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -136,9 +174,12 @@ declare
 begin
   -- Keeps the collection as it is meanwhile; others may be created.
   select c.* into v_collection
-    from rowhouse.collections c join pg_class t on t.oid = c.relation where c.name = p_name for update of c;
+    from rowhouse.collections c join pg_class t on t.oid = c.relation
+    where c.name = p_name and c.state = p_state for update of c;
   if v_collection.name is null then
-    raise exception using errcode = 'RH020', message = format('collection "%s" does not exist', p_name);
+    raise exception using errcode = 'RH020', message = case p_state
+      when 'current' then format('collection "%s" does not exist', p_name)
+      else format('the embedding model of collection "%s" is not being changed', p_name) end;
   end if;
   v_m := coalesce(p_m, v_collection.m);
   v_ef_construction := coalesce(p_ef_construction, v_collection.ef_construction);
@@ -147,12 +188,13 @@ begin
   v_old := rowhouse.vector_index(v_collection.relation);
   if v_old is not null and v_collection.m = v_m and v_collection.ef_construction = v_ef_construction
       and rowhouse.has_vector_index(v_collection.relation) then
-    return false;
+    return rowhouse.index_words(v_collection.relation);
   end if;
 
   if p_maintenance_work_mem is not null then
     execute format('set local maintenance_work_mem = %L', p_maintenance_work_mem);
   end if;
+  perform rowhouse.index_words(v_collection.relation);
   v_operators := format('%s_%s_ops', v_collection.element_type,
     case v_collection.metric when 'inner_product' then 'ip' else v_collection.metric end);
   execute format('create index on %s using hnsw (embedding %I.%I) with (m = %s, ef_construction = %s)',
@@ -166,18 +208,19 @@ begin
     perform rowhouse.lock_tables(array(select t.relid from pg_partition_tree(v_collection.relation) t), 'access exclusive');
     execute format('drop index %s', v_old);
   end if;
-  update rowhouse.collections c set m = v_m, ef_construction = v_ef_construction where c.name = p_name;
+  update rowhouse.collections c set m = v_m, ef_construction = v_ef_construction where c.name = p_name and c.state = p_state;
   return true;
 end
 $$;
 
-comment on function rowhouse.index_collection(text, integer, integer, text) is
-  'Builds the HNSW index of a collection on every partition, or builds it anew with other settings; writers wait meanwhile, searches only while the old index is dropped. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. Returns false when the index is there already. Raises RH020, RH021, RH032 (transactions that use the collection did not finish in time; nothing changed).';
+comment on function rowhouse.index_collection(text, integer, integer, text, text) is
+  'Builds the HNSW index of a collection on every partition, or builds it anew with other settings, and the index for full-text search where it is missing; writers wait meanwhile, searches only while the old index is dropped. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. p_state => ''next'': of the version that a change of the model fills. Returns false when the indexes are there already. Raises RH020, RH021, RH032 (transactions that use the collection did not finish in time; nothing changed).';
 
 revoke execute on function
   rowhouse.pgvector_schema(), rowhouse.check_pgvector(text), rowhouse.has_vector_index(regclass),
   rowhouse.vector_index(regclass, regclass), rowhouse.default_exact_limit(integer),
-  rowhouse.index_collection(text, integer, integer, text)
+  rowhouse.has_words_index(regclass), rowhouse.index_words(regclass),
+  rowhouse.index_collection(text, integer, integer, text, text)
   from public;
-grant execute on function rowhouse.index_collection(text, integer, integer, text) to rowhouse_admin;
-grant execute on function rowhouse.pgvector_schema(), rowhouse.has_vector_index(regclass) to rowhouse_app, rowhouse_admin;
+grant execute on function rowhouse.index_collection(text, integer, integer, text, text) to rowhouse_admin;
+grant execute on function rowhouse.pgvector_schema(), rowhouse.has_vector_index(regclass), rowhouse.has_words_index(regclass) to rowhouse_app, rowhouse_admin;

@@ -24,6 +24,7 @@ begin
     reset app.user_id;
     reset app.request_id;
     reset app.seal;
+    reset rowhouse.settles;
     reset row_security;
     reset default_transaction_isolation;
     reset default_transaction_read_only;

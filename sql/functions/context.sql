@@ -77,7 +77,9 @@ begin
     perform rowhouse.raise_no_tenant();
   end if;
   perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.check_tenant_status(p_tenant, p_status);
+  if rowhouse.settles(p_status) is not true then
+    perform rowhouse.check_tenant_status(p_tenant, p_status);
+  end if;
 end
 $$;
 
@@ -102,11 +104,13 @@ begin
     set local app.request_id = '';
   end if;
   -- Under the row-level security of the registry: a transaction sees the row of its own tenant only.
-  select t.status into v_status from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
+  -- With timeouts it is looked at again.
+  select case when t.timeouts is null then t.status end into v_status
+    from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
   if v_status operator(pg_catalog.=) 'active' then
     return;
   end if;
-  perform rowhouse.refuse_tenant(v_tenant, v_status);
+  perform rowhouse.enter_with_timeouts(v_tenant);
 end
 $$;
 

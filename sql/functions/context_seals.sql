@@ -117,6 +117,7 @@ declare
   v_valid boolean;
   v_age numeric;
   v_status text;
+  v_timeouts integer[];
   v_seal text;
 begin
   -- One statement, because it runs in every transaction. key id . milliseconds since 1970 . digest in hexadecimal;
@@ -124,8 +125,8 @@ begin
   select sha256(convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad
           || convert_to(concat_ws(':', 'rowhouse:1', split_part(p_proof, '.', 2), v_tenant), 'UTF8'))), 'hex'), 'UTF8'))
         = sha256(convert_to(split_part(p_proof, '.', 3), 'UTF8')),
-      t.status, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-    into v_valid, v_status, v_seal
+      t.status, t.timeouts, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+    into v_valid, v_status, v_timeouts, v_seal
     from rowhouse.seals s
     left join rowhouse.seal_keys k on k.key_id = split_part(p_proof, '.', 1)
     left join rowhouse.tenants t on t.tenant_id = v_tenant;
@@ -144,9 +145,12 @@ begin
         round(abs(v_age)), case when v_age > 0 then 'ago' else 'in the future' end),
       hint = 'Proofs hold for 5 minutes. Set the clock of the application server.';
   end if;
-  if v_status is distinct from 'active' then
+  if v_status is distinct from 'active' and rowhouse.settles(v_status) is not true then
     perform rowhouse.check_tenant_id(v_tenant);
     perform rowhouse.check_tenant_status(v_tenant, v_status);
+  end if;
+  if v_timeouts is not null then
+    perform rowhouse.apply_timeouts(v_timeouts);
   end if;
   execute format('set local app.seal = %L', v_seal);
 end

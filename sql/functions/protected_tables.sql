@@ -26,3 +26,7 @@ revoke insert, update, delete on rowhouse.credential_keys, rowhouse.credentials 
 -- Updated when a master key is rotated only: by operators, for suspended tenants too (hold_tenant).
 create or replace trigger rowhouse_guard before insert or delete on rowhouse.credential_keys
   for each statement execute function rowhouse.guard_tenant_write();
+
+-- Recorded once and never changed.
+select rowhouse.protect_table('rowhouse.analytics_events');
+revoke update on rowhouse.analytics_events from rowhouse_app;

@@ -14,7 +14,7 @@ create or replace function rowhouse.settle(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
+  v_tenant text := rowhouse.enter_settlement();
   v_account record;
   v_event rowhouse.usage_events;
   v_reservation rowhouse.reservations;
@@ -70,7 +70,7 @@ end
 $$;
 
 comment on function rowhouse.settle(text, jsonb, text, jsonb) is
-  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit). crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
+  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit). A tenant that was suspended meanwhile may settle. crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
 
 create or replace function rowhouse.usage_event(
   p_reservation rowhouse.reservations, p_part text, p_units jsonb, p_cost numeric, p_details jsonb, p_at timestamptz
@@ -137,7 +137,7 @@ create or replace function rowhouse.release(p_request_id text, p_failed boolean 
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
+  v_tenant text := rowhouse.enter_settlement();
   v_account record := rowhouse.open_account(v_tenant);
   v_reservation rowhouse.reservations := rowhouse.find_reservation(v_tenant, p_request_id);
 begin
@@ -213,15 +213,15 @@ begin
         where u.tenant_id = v_tenant
         group by b.name, b.period_start
     ), counters as (
-      select c.name, c.period_start, c.allowance, c.settled, c.reserved, c.overrun
+      select c.name, c.period_start, c.allowance, c.settled, c.reserved, c.overrun, c.archived
         from rowhouse.quota_counters c where c.tenant_id = v_tenant
     )
     select p.name, p.period_start, d.difference, d.counted, d.expected
       from (
         select c.name, c.period_start, c.allowance, coalesce(c.settled, 0) as settled, coalesce(c.reserved, 0) as reserved,
-            coalesce(c.overrun, 0) as overrun, coalesce(c.held, 0) as held, coalesce(c.used, 0) as used
+            coalesce(c.overrun, 0) as overrun, coalesce(c.held, 0) as held, coalesce(c.used, 0) + coalesce(c.archived, 0) as used
           from (
-            select name, period_start, allowance, settled, reserved, overrun, h.amount as held, u.amount as used
+            select name, period_start, allowance, settled, reserved, overrun, archived, h.amount as held, u.amount as used
               from counters
               full join held h using (name, period_start)
               full join used u using (name, period_start)) c) p

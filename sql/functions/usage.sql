@@ -244,13 +244,16 @@ as $$
 declare
   v_tenant text := rowhouse.require_tenant();
   v_hours timestamptz[];
+  v_events_from timestamptz;
 begin
   perform rowhouse.roll_up_usage();
+  select a.events_from into v_events_from from rowhouse.accounts a where a.tenant_id = v_tenant;
   select array_agg(distinct h.hour) into v_hours
     from (
       select date_trunc('hour', u.occurred_at, 'UTC') as hour from rowhouse.usage_events u where u.tenant_id = v_tenant
       union all
-      select r.hour from rowhouse.usage_rollups r where r.tenant_id = v_tenant) h;
+      select r.hour from rowhouse.usage_rollups r where r.tenant_id = v_tenant) h
+    where h.hour >= v_events_from;
   return query
     select 'counters', d.name, d.period_start, d.difference, d.counted, d.expected from rowhouse.budget_differences() d
     union all
@@ -260,7 +263,7 @@ begin
       where u.tenant_id = v_tenant and u.prices is not null and u.cost <> m.cost
     union all
     select 'rollups', coalesce(r.model, e.model), coalesce(r.hour, e.hour), 'the hour is not what its events add up to', r.cost, e.cost
-      from (select * from rowhouse.usage_rollups o where o.tenant_id = v_tenant) r
+      from (select * from rowhouse.usage_rollups o where o.tenant_id = v_tenant and o.hour >= v_events_from) r
       full join rowhouse.hourly_usage(v_tenant, v_hours) e
         using (hour, kind, model, provider, user_id, currency)
       where (r.events, r.input_tokens, r.output_tokens, r.cached_input_tokens, r.cache_write_tokens, r.embedding_tokens,

@@ -19,6 +19,8 @@ create table rowhouse.tenants (
   lock_key bigint not null default ('x' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 16))::bit(64)::bigint
     constraint tenants_lock_key_unique unique,
   partition_schema name constraint tenants_partition_schema_unique unique,
+  own_timeouts integer[] constraint tenants_own_timeouts_three check (array_length(own_timeouts, 1) = 3),
+  timeouts integer[],
   status_reason text constraint tenants_status_reason_length check (length(status_reason) <= 500),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -38,10 +40,24 @@ comment on column rowhouse.tenants.lock_key is
   'Random key of the advisory lock that makes writers wait for erasure and promotion, and the other way around.';
 comment on column rowhouse.tenants.partition_schema is
   'Schema that holds the partitions of a promoted tenant; null while the tenant shares the hash partitions.';
+comment on column rowhouse.tenants.own_timeouts is
+  'Timeouts in place of those of the tier, in milliseconds: of a statement, of a lock, idle in a transaction; null: those of the tier.';
+comment on column rowhouse.tenants.timeouts is
+  'The timeouts that hold, for enter_tenant; null: none of its own or of its tier. Kept up to date by sql/functions/timeouts.sql.';
 comment on column rowhouse.tenants.status_reason is 'Why the tenant has its status, for operators.';
 comment on column rowhouse.tenants.created_at is 'When the tenant was provisioned.';
 comment on column rowhouse.tenants.updated_at is 'When this row last changed.';
 comment on column rowhouse.tenants.erased_at is 'When the erasure was committed.';
+
+create table rowhouse.tier_timeouts (
+  tier text primary key constraint tier_timeouts_tier_format check (tier ~ '^([a-z][a-z0-9_-]{0,31}|\*)$'),
+  timeouts integer[] not null constraint tier_timeouts_three check (array_length(timeouts, 1) = 3)
+);
+
+comment on table rowhouse.tier_timeouts is 'Timeouts of the transactions of tenants of a tier. Holds no data of tenants.';
+comment on column rowhouse.tier_timeouts.tier is 'The tier; * stands for tiers that have no row.';
+comment on column rowhouse.tier_timeouts.timeouts is
+  'In milliseconds: of a statement, of waiting for a lock, of being idle in a transaction; null: that of the server.';
 
 -- The tenant of a deployment that has only one.
 insert into rowhouse.tenants (tenant_id, name) values ('default', 'default');

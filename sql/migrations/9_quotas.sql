@@ -85,7 +85,8 @@ create table rowhouse.accounts (
   currency text not null default 'USD' constraint accounts_currency_format check (currency ~ '^[A-Z]{3}$'),
   time_zone text not null default 'UTC' constraint accounts_time_zone_length check (length(time_zone) between 1 and 64),
   models text[],
-  rolled_up_to timestamptz not null default '-infinity'
+  rolled_up_to timestamptz not null default '-infinity',
+  events_from timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 
 comment on table rowhouse.accounts is
@@ -96,6 +97,9 @@ comment on column rowhouse.accounts.time_zone is 'Name of the zone in which its 
 comment on column rowhouse.accounts.models is 'Models that it may use, in place of those of its tier.';
 comment on column rowhouse.accounts.rolled_up_to is 'Usage that was recorded until then is in usage_rollups.';
 
+comment on column rowhouse.accounts.events_from is
+  'Usage events that occurred before were deleted by retention; usage_rollups has what they added up to.';
+
 -- Logged and durable: money. The columns that change are in no index, so an update stays on its page.
 create table rowhouse.quota_counters (
   tenant_id text not null,
@@ -105,6 +109,7 @@ create table rowhouse.quota_counters (
   settled numeric not null default 0 constraint quota_counters_settled_positive check (settled >= 0),
   reserved numeric not null default 0 constraint quota_counters_reserved_positive check (reserved >= 0),
   overrun numeric not null default 0 constraint quota_counters_overrun_positive check (overrun >= 0),
+  archived numeric not null default 0,
   primary key (tenant_id, name, period_start),
   constraint quota_counters_within_allowance check (settled + reserved <= allowance)
 ) with (fillfactor = 50);
@@ -120,6 +125,9 @@ comment on column rowhouse.quota_counters.settled is 'What was used.';
 comment on column rowhouse.quota_counters.reserved is 'What calls at work may still use.';
 comment on column rowhouse.quota_counters.overrun is
   'What was used beyond the allowance: by calls that used more than they had reserved, or that settled after their lease. Nothing is admitted while it is there.';
+
+comment on column rowhouse.quota_counters.archived is
+  'What of it was used by events that the retention of usage has deleted since.';
 
 create table rowhouse.quota_events (
   tenant_id text not null,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
-import { createRowhouseError } from '../errors.ts'
+import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
@@ -37,11 +37,17 @@ const DEFAULT_LEASE_MS = 60_000
 export class Budget {
   readonly #executor: TenantExecutor
   readonly #isInTransaction: () => boolean
+  readonly #settlingDb: (() => Kysely<any>) | undefined
 
   /** @internal */
-  constructor(executor: TenantExecutor, isInTransaction: () => boolean) {
+  constructor(
+    executor: TenantExecutor,
+    isInTransaction: () => boolean,
+    settlingDb: (() => Kysely<any>) | undefined = undefined,
+  ) {
     this.#executor = executor
     this.#isInTransaction = isInTransaction
+    this.#settlingDb = settlingDb
   }
 
   /**
@@ -96,7 +102,8 @@ export class Budget {
 
   /**
    * Books what an admitted call used, and gives back what it had reserved besides. Repeating it changes nothing. A call
-   * whose lease ran out, or that was released, is booked all the same: it did spend the money.
+   * whose lease ran out, or that was released, is booked all the same: it did spend the money. So is one whose tenant was
+   * suspended meanwhile.
    *
    * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`
    *
@@ -111,9 +118,8 @@ export class Budget {
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
     const { part = '', kind, provider, latencyMs, metadata, failed } = options
     const details = JSON.stringify({ kind, provider, latencyMs, metadata, failed })
-    const { rows } = await sql<{ answer: Settlement }>`
-      select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer
-    `.execute(this.#executor.db)
+    const { rows } = await this.#evenIfSuspended(sql<{ answer: Settlement }>`
+      select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer`)
     const { cost, currency, duplicate, crossed } = rows[0]!.answer
     return { requestId, cost, currency, duplicate, crossed }
   }
@@ -127,9 +133,8 @@ export class Budget {
    * Errors: `unknown_request`, `request_settled`.
    */
   async release(requestId: string, { failed = false }: { readonly failed?: boolean } = {}): Promise<boolean> {
-    const { rows } = await sql<{ released: boolean }>`
-      select rowhouse.release(${requestId}, ${failed}) as released
-    `.execute(this.#executor.db)
+    const { rows } = await this.#evenIfSuspended(sql<{ released: boolean }>`
+      select rowhouse.release(${requestId}, ${failed}) as released`)
     return rows[0]!.released
   }
 
@@ -176,6 +181,17 @@ export class Budget {
         from rowhouse.circuits c where c.tenant_id = ${this.#executor.tenantId} order by c.circuit
     `.execute(this.#executor.db)
     return rows.map((row) => ({ ...row, reason: row.reason ?? undefined, retryAt: row.retryAt ?? undefined }))
+  }
+
+  /** What was admitted before the tenant was suspended is spent, so it is booked. */
+  async #evenIfSuspended<Row>(statement: RawBuilder<Row>) {
+    try {
+      return await statement.execute(this.#executor.db)
+    } catch (error) {
+      const refused = error instanceof TenantSuspendedError || error instanceof TenantInactiveError
+      if (!refused || this.#settlingDb === undefined) throw error
+      return statement.execute(this.#settlingDb())
+    }
   }
 }
 

@@ -2,13 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Batch, type BatchOutcome, type SentBatch, sendBatch } from './batch.ts'
 import { sendCancelRequest } from './cancel-request.ts'
 import { isDatabaseError, type PoolClient } from './pg-internals.ts'
+import type { ReturningClients } from './returning-clients.ts'
 
 const CANCEL_PAUSE_MS = 100
-
-/** A clean-up takes some 50 microseconds. After this nobody waits for the connection any more, */
-const CLEAN_UP_SOON_MS = 20
-/** and after this it is destroyed. */
-const CLEAN_UP_TIMEOUT_MS = 10_000
 
 /**
  * A client while it is checked out of the pool.
@@ -18,7 +14,8 @@ const CLEAN_UP_TIMEOUT_MS = 10_000
  */
 export class ClientLease {
   readonly #client: PoolClient
-  readonly #onCleaning: ((givenBack: Promise<void>) => void) | undefined
+  readonly #returning: ReturningClients
+  readonly #waitsUntilClean: boolean
   readonly #onError = (error: unknown): void => this.markUnusable(error)
   #unusable: { readonly reason: unknown } | undefined
   /** Batches whose outcome is open. */
@@ -29,10 +26,10 @@ export class ClientLease {
   #cancelling: Promise<void> | undefined
   #released = false
 
-  /** With `onCleaning` a release does not wait for the clean-up; the function is told when it will have ended. */
-  constructor(client: PoolClient, onCleaning?: (givenBack: Promise<void>) => void) {
+  constructor(client: PoolClient, returning: ReturningClients, { waitsUntilClean }: { waitsUntilClean: boolean }) {
     this.#client = client
-    this.#onCleaning = onCleaning
+    this.#returning = returning
+    this.#waitsUntilClean = waitsUntilClean
     // Without a listener, a backend that dies while the client is checked out would crash the process.
     client.on('error', this.#onError)
   }
@@ -123,24 +120,12 @@ export class ClientLease {
       this.#giveBack()
       return
     }
-    const givenBack = this.#giveBackClean(this.#cleaning)
-    if (this.#onCleaning === undefined) await givenBack
-    else this.#onCleaning(givenBack)
-  }
-
-  /** Resolves when the client is back in the pool, or does not come back soon. */
-  #giveBackClean(cleaning: Promise<void>): Promise<void> {
-    return new Promise((resolve) => {
-      let timer = setTimeout(() => {
-        resolve()
-        timer = setTimeout(() => this.#client.connection.stream.destroy(), CLEAN_UP_TIMEOUT_MS)
-      }, CLEAN_UP_SOON_MS)
-      void cleaning.then(() => {
-        clearTimeout(timer)
-        this.#giveBack()
-        resolve()
-      })
-    })
+    const back = this.#returning.add(
+      this.#cleaning,
+      () => this.#giveBack(),
+      () => this.#client.connection.stream.destroy(),
+    )
+    if (this.#waitsUntilClean) await back
   }
 
   #giveBack(): void {

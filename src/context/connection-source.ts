@@ -4,6 +4,7 @@ import { ClientLease } from './client-lease.ts'
 import { explainConnectError } from './explain-error.ts'
 import { type PoolClient, queryClassOf } from './pg-internals.ts'
 import { CLEAN_UP_OWN, CLEAN_UP_SHARED } from './prelude.ts'
+import { ReturningClients } from './returning-clients.ts'
 
 export interface ConnectionSourceOptions {
   readonly pool: pg.Pool
@@ -20,8 +21,7 @@ export class ConnectionSource {
   readonly cleanUp: readonly string[]
   readonly #pool: pg.Pool
   readonly #owned: boolean
-  /** Clients that come back to the pool as soon as they are clean. */
-  readonly #comingBack: Promise<void>[] = []
+  readonly #returning = new ReturningClients()
 
   constructor({ pool, owned, pipeline }: ConnectionSourceOptions) {
     this.#pool = pool
@@ -44,7 +44,7 @@ export class ConnectionSource {
   async acquire(signal?: AbortSignal): Promise<ClientLease> {
     signal?.throwIfAborted()
     // Opening a connection takes far longer than cleaning one.
-    if (this.#comingBack.length > 0 && this.#pool.idleCount === 0) await this.#comingBack.shift()
+    if (this.#pool.idleCount === 0) await this.#returning.next()
     const connecting = this.#pool.connect().then((client) => client as unknown as PoolClient)
     let client: PoolClient
     try {
@@ -58,15 +58,7 @@ export class ConnectionSource {
       throw createRowhouseError('invalid_argument', 'The pool must be one of pg 8.23 or later, and not of pg-native.')
     }
     // The application may count the clients of a pool that it made, so there a release waits for the clean-up.
-    return new ClientLease(client, this.#owned ? this.#expect : undefined)
-  }
-
-  readonly #expect = (givenBack: Promise<void>): void => {
-    this.#comingBack.push(givenBack)
-    void givenBack.then(() => {
-      const index = this.#comingBack.indexOf(givenBack)
-      if (index !== -1) this.#comingBack.splice(index, 1)
-    })
+    return new ClientLease(client, this.#returning, { waitsUntilClean: !this.#owned })
   }
 
   /** Ends the pool if rowhouse made it. */

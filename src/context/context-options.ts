@@ -45,9 +45,7 @@ export function parseTenantId(tenantId: unknown): string {
 
 export function parseContextOptions(options: ContextOptions): ContextOptions {
   if (hasNoOptions(options)) return NO_OPTIONS
-  const { success, data, error } = contextOptions.safeParse(options)
-  if (success) return data
-  throw invalidOptions(error)
+  return parseOptions(contextOptions, options)
 }
 
 const NO_OPTIONS: ContextOptions = {}
@@ -61,8 +59,14 @@ export function hasNoOptions(options: ContextOptions): boolean {
   return true
 }
 
-/** One sentence from the first thing that zod found. */
-export function invalidOptions(error: z.ZodError): Error {
+/** What a schema makes of options; raises `invalid_argument` with one sentence about the first thing that is wrong. */
+export function parseOptions<T>(schema: z.ZodType<T>, options: unknown): T {
+  const { success, data, error } = schema.safeParse(options)
+  if (success) return data
+  throw invalidOptions(error)
+}
+
+function invalidOptions(error: z.ZodError): Error {
   const [issue] = error.issues
   const path = issue?.path.join('.') ?? ''
   return createRowhouseError(

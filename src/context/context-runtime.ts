@@ -1,5 +1,4 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
-import pg from 'pg'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
 import type { ChannelHub } from '../realtime/channel-hub.ts'
@@ -10,6 +9,8 @@ import type { ConnectionSource } from './connection-source.ts'
 import { type ContextOptions, hasNoOptions } from './context-options.ts'
 import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
+import { Notifications } from './notifications.ts'
+import { onOwnConnection } from './own-connection.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
@@ -43,6 +44,8 @@ export class ContextRuntime {
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  /** What the database announces. */
+  readonly notifications: Notifications
   readonly #role: string | undefined
   readonly #seal: Seal | undefined
   readonly #plugins: readonly KyselyPlugin[]
@@ -64,6 +67,7 @@ export class ContextRuntime {
     dataKeys,
   }: ContextRuntimeOptions) {
     this.source = source
+    this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
     this.startupCheck = startupCheck
@@ -83,9 +87,10 @@ export class ContextRuntime {
   #identify(
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
+    settles = false,
   ): SessionIdentity {
     return createSessionIdentity(
-      { role: this.#role, tenantId, userId, requestId, seal: this.#seal },
+      { role: this.#role, tenantId, userId, requestId, settles, seal: this.#seal },
       { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
     )
   }
@@ -96,12 +101,16 @@ export class ContextRuntime {
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
   createKysely<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
-    if (hasNoOptions(options)) return this.#handles.getOrMake(tenantId, () => this.#createHandle(tenantId, options))
-    return this.#createHandle(tenantId, options)
+    const make = () => this.#createHandle<DB>(tenantId, options, this.identify(tenantId, options))
+    return hasNoOptions(options) ? this.#handles.getOrMake(tenantId, make) : make()
   }
 
-  #createHandle<DB>(tenantId: string, options: ContextOptions): Kysely<DB> {
-    const identity = this.identify(tenantId, options)
+  /** The same for transactions that only settle calls. */
+  createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
+    return this.#createHandle(tenantId, options, this.#identify(tenantId, options, true))
+  }
+
+  #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), this.#connectionContext, {
         keepTraces,
@@ -135,14 +144,6 @@ export class ContextRuntime {
   }
 }
 
-/** Over a connection outside the pool, which may have none left. */
 async function terminateBackend(source: ConnectionSource, processId: number): Promise<void> {
-  const client = new pg.Client(source.clientOptions)
-  client.on('error', () => {})
-  try {
-    await client.connect()
-    await client.query('select pg_terminate_backend($1)', [processId])
-  } finally {
-    await client.end()
-  }
+  await onOwnConnection(source, (client) => client.query('select pg_terminate_backend($1)', [processId]))
 }

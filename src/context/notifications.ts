@@ -1,10 +1,8 @@
 import pg from 'pg'
 import type { ConnectionSource } from './connection-source.ts'
 
-/** What Postgres sends to whoever listens: `rowhouse_tenants` for changes of tenants, `rowhouse_channels` for messages. */
-export type NotificationName = 'rowhouse_tenants' | 'rowhouse_channels'
-
-export interface NotificationListener {
+/** Told what is announced on a channel. */
+export interface NotificationSubscriber {
   /** Anybody may have sent it, with any payload. */
   notified(payload: string): void
   /** Notifications may have been missed since, and will be until `listening`. */
@@ -23,8 +21,8 @@ const CONNECT_TIMEOUT_MS = 10_000
 export class Notifications {
   readonly #source: ConnectionSource
   readonly #pingMs: number
-  readonly #listeners = new Map<NotificationName, Set<NotificationListener>>()
-  readonly #heard = new Set<NotificationName>()
+  readonly #subscribers = new Map<string, Set<NotificationSubscriber>>()
+  readonly #heard = new Set<string>()
   #client: pg.Client | undefined
   #connected = false
   #retry: NodeJS.Timeout | undefined
@@ -36,27 +34,27 @@ export class Notifications {
     this.#pingMs = pingMs
   }
 
-  /** Starts to tell the listener; returns what stops it. */
-  listen(name: NotificationName, listener: NotificationListener): () => void {
+  /** Starts to tell the subscriber; returns what stops it. `name` is one of ours, not one that was given. */
+  subscribe(name: string, subscriber: NotificationSubscriber): () => void {
     if (this.#closed) return () => {}
-    const listeners = this.#listeners.get(name) ?? new Set()
-    this.#listeners.set(name, listeners.add(listener))
-    if (this.#heard.has(name)) listener.listening?.()
+    const subscribers = this.#subscribers.get(name) ?? new Set()
+    this.#subscribers.set(name, subscribers.add(subscriber))
+    if (this.#heard.has(name)) subscriber.listening?.()
     else if (this.#connected) void this.#hear(this.#client!, [name]).catch(() => this.#drop(this.#client))
     else if (this.#client === undefined && this.#retry === undefined) void this.#connect()
     return () => {
-      listeners.delete(listener)
-      if (this.#closed || listeners.size > 0 || this.#listeners.get(name) !== listeners) return
-      this.#listeners.delete(name)
+      subscribers.delete(subscriber)
+      if (this.#closed || subscribers.size > 0 || this.#subscribers.get(name) !== subscribers) return
+      this.#subscribers.delete(name)
       this.#heard.delete(name)
-      if (this.#listeners.size === 0) void this.#disconnect()
+      if (this.#subscribers.size === 0) void this.#disconnect()
       else if (this.#connected) void this.#client?.query(`unlisten ${name}`).catch(() => {})
     }
   }
 
   async close(): Promise<void> {
     this.#closed = true
-    this.#listeners.clear()
+    this.#subscribers.clear()
     await this.#disconnect()
   }
 
@@ -71,28 +69,28 @@ export class Notifications {
     client.on('error', () => this.#drop(client))
     client.on('end', () => this.#lose(client))
     client.on('notification', ({ channel, payload = '' }) => {
-      for (const listener of this.#listeners.get(channel as NotificationName) ?? []) listener.notified(payload)
+      for (const subscriber of this.#subscribers.get(channel) ?? []) subscriber.notified(payload)
     })
     try {
       await client.connect()
       if (this.#client !== client) return
       this.#connected = true
-      await this.#hear(client, [...this.#listeners.keys()])
+      await this.#hear(client, [...this.#subscribers.keys()])
       if (this.#client === client) this.#schedulePing(client)
     } catch {
       this.#drop(client)
     }
   }
 
-  async #hear(client: pg.Client, names: readonly NotificationName[]): Promise<void> {
+  async #hear(client: pg.Client, names: readonly string[]): Promise<void> {
     for (const name of names) {
       await client.query(`listen ${name}`)
       if (this.#client !== client) return
       // Nobody may be left, or others may have asked for the same meanwhile.
-      const listeners = this.#listeners.get(name)
-      if (listeners === undefined || this.#heard.has(name)) continue
+      const subscribers = this.#subscribers.get(name)
+      if (subscribers === undefined || this.#heard.has(name)) continue
       this.#heard.add(name)
-      for (const listener of listeners) listener.listening?.()
+      for (const subscriber of subscribers) subscriber.listening?.()
     }
   }
 
@@ -120,7 +118,7 @@ export class Notifications {
   #lose(client: pg.Client): void {
     if (this.#client !== client) return
     this.#reset()
-    if (this.#closed || this.#listeners.size === 0) return
+    if (this.#closed || this.#subscribers.size === 0) return
     this.#retry = setTimeout(() => {
       this.#retry = undefined
       void this.#connect()
@@ -133,7 +131,7 @@ export class Notifications {
     this.#connected = false
     const lost = [...this.#heard]
     this.#heard.clear()
-    for (const name of lost) for (const listener of this.#listeners.get(name) ?? []) listener.lost?.()
+    for (const name of lost) for (const subscriber of this.#subscribers.get(name) ?? []) subscriber.lost?.()
   }
 
   async #disconnect(): Promise<void> {

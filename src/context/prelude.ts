@@ -13,6 +13,8 @@ export interface Identity {
   readonly tenantId?: string
   readonly userId?: string
   readonly requestId?: string
+  /** Whether the transaction only settles calls, which a tenant that was suspended meanwhile may do. */
+  readonly settles?: boolean | undefined
   /** With the key of sealed contexts. */
   readonly seal?: Seal | undefined
 }
@@ -47,6 +49,7 @@ export function identityStatements({
   tenantId = '',
   userId = '',
   requestId = '',
+  settles = false,
   seal,
 }: Identity): PreludeStatement[] {
   const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
@@ -58,6 +61,7 @@ export function identityStatements({
   if (userId !== '' || setsAll) set('app.user_id', userId)
   if (requestId !== '' || setsAll) set('app.request_id', requestId)
   if (isOperator) return statements
+  if (settles) set('rowhouse.settles', 'on')
   // Unknown and suspended tenants are refused in the same round trip.
   statements.push(
     seal === undefined

@@ -5,7 +5,7 @@ import type { AuditBufferOptions } from '../audit/audit-buffer.ts'
 import type { KeyProvider } from '../credentials/key-provider.ts'
 import { createRowhouseError } from '../errors.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
-import { invalidOptions } from './context-options.ts'
+import { parseOptions } from './context-options.ts'
 import type { SealKey } from './seal.ts'
 
 /** A login of its own: a connection string, or a pool that the application made and ends. */
@@ -102,8 +102,7 @@ const rowhouseOptions = connection.extend({
 
 /** Checks the options; one sentence says what is wrong. */
 export function parseRowhouseOptions(options: RowhouseOptions): RowhouseOptions {
-  const { success, error } = rowhouseOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
+  parseOptions(rowhouseOptions, options)
   assertOneConnection(options, 'createRowhouse')
   if (options.admin !== undefined) assertOneConnection(options.admin, 'The option admin')
   const { pool: given, pipeline } = options

@@ -16,15 +16,15 @@ export interface TenantChange {
   concerns(tenantId: string): boolean
 }
 
-/** Starts to tell the listener when the status of a tenant changes; returns what stops it. */
-export function watchTenants(notifications: Notifications, listener: TenantChangeListener): () => void {
+/** Starts to tell the listener of changes of tenants; returns what stops it. */
+export function watchTenantChanges(notifications: Notifications, listener: TenantChangeListener): () => void {
   if (typeof listener?.changed !== 'function') {
     throw createRowhouseError(
       'invalid_argument',
       'A listener to changes of tenants is an object with a function changed.',
     )
   }
-  return notifications.listen('rowhouse_tenants', {
+  return notifications.subscribe('rowhouse_tenants', {
     notified: (payload) => listener.changed({ concerns: (tenantId) => digestOf(tenantId) === payload }),
     lost: () => listener.lost?.(),
     listening: () => listener.listening?.(),

@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely'
+import { Analytics, type TrackOptions } from '../analytics/analytics.ts'
 import { Audit, type AuditIdentity } from '../audit/audit.ts'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { Budget } from '../budgets/budget.ts'
@@ -6,9 +7,11 @@ import { Credentials } from '../credentials/credentials.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
 import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from '../documents/document-types.ts'
 import { Documents } from '../documents/documents.ts'
-import type { EmbedFunction } from '../documents/embed.ts'
+import type { DocumentsOptions, EmbedFunction } from '../documents/embed.ts'
 import { Locks } from '../locks/locks.ts'
 import { Prompt } from '../prompt/prompt.ts'
+import { Queue } from '../queues/queue.ts'
+import { queueWaitersOf } from '../queues/queue-waiters.ts'
 import { dispatcherOf } from '../rate-limits/rate-limit-dispatcher.ts'
 import { RateLimiter } from '../rate-limits/rate-limiter.ts'
 import { Channel } from '../realtime/channel.ts'
@@ -83,16 +86,58 @@ export class TenantContext<DB = any> {
 
   /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
   get budget(): Budget {
-    const { runtime, tenantId } = this.#parts
+    const { runtime, tenantId, identity } = this.#parts
+    const { userId, requestId } = identity
     return new Budget(
       this.#executor,
-      () => runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined,
+      () => this.#isInTransaction(),
+      runtime && (() => runtime.createSettlingKysely(tenantId, { userId, requestId }).withoutPlugins()),
     )
+  }
+
+  /**
+   * A queue for slots that all tenants share, by default the one called `default`.
+   *
+   * @example
+   * ```ts
+   * const { text } = await acme.queue('gpu').run(({ signal }) => complete('Summarize this.', { signal }))
+   * ```
+   */
+  queue(name?: string): Queue {
+    const { runtime } = this.#parts
+    return new Queue(this.#executor, name, runtime && queueWaitersOf(runtime), () => this.#isInTransaction())
+  }
+
+  /** Whether a call would join a transaction that is open. */
+  #isInTransaction(): boolean {
+    const { runtime, tenantId } = this.#parts
+    return runtime === undefined || joinAmbientTenant(tenantId, runtime.source, {}) !== undefined
   }
 
   /** What the tenant used and what it cost: records, reports, exports. */
   get usage(): Usage {
     return new Usage(this.#executor)
+  }
+
+  /** What happens in the tenant's use of your product: events, and how many of them. */
+  get analytics(): Analytics {
+    return new Analytics(this.#executor)
+  }
+
+  /**
+   * Records an event of your product; `analytics` counts them. False when an event of this id was there already.
+   *
+   * SQL: `select rowhouse.track_events('[{"event": "document.opened", ...}]')`
+   *
+   * Errors: `invalid_event`.
+   *
+   * @example
+   * ```ts
+   * await acme.track('document.opened', { title: 'Handbook' }, { source: 'web', actor: 'u_1', runId: 'r_1' })
+   * ```
+   */
+  track(event: string, properties?: Readonly<Record<string, unknown>>, options?: TrackOptions): Promise<boolean> {
+    return this.analytics.track(event, properties, options)
   }
 
   /** Runs `fn` in one transaction, as `withTenant` does; inside `withTenant`, in a savepoint. */
@@ -126,16 +171,26 @@ export class TenantContext<DB = any> {
    * const hits = await handbook.search({ text: 'How long does a refund take?' })
    * ```
    */
-  documents(collection?: string): Documents
+  documents(collection?: string, options?: DocumentsOptions & { readonly embed?: undefined }): Documents
   documents(
     collection: string | undefined,
-    options: { readonly embed: EmbedFunction },
+    options: DocumentsOptions & { readonly embed: EmbedFunction },
   ): Documents<TextDocument, EmbeddingSearch | TextSearch>
   documents(
     collection?: string,
-    options?: { readonly embed: EmbedFunction },
+    options?: DocumentsOptions,
   ): Documents<EmbeddedDocument, EmbeddingSearch> | Documents<TextDocument, EmbeddingSearch | TextSearch> {
-    return new Documents(this.#executor, collection, options)
+    return new Documents(this.#executor, collection, options, (name) => this.#recordMismatch(name))
+  }
+
+  /** In a transaction of its own: the one that got the row is going to be rolled back. */
+  #recordMismatch(collection: string): void {
+    const entry = {
+      action: 'documents.tenant_mismatch',
+      error: 'the database answered with a row of another tenant',
+      detail: { collection },
+    }
+    this.audit.append(entry, { buffered: true }).catch(() => {})
   }
 
   /**

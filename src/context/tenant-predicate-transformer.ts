@@ -36,6 +36,7 @@ interface TableExpressions {
 }
 
 const QUERY_ID = {} as QueryId
+const EQUALS = OperatorNode.create('=')
 
 /** See `addTenantPredicate`. Not reentrant: a query is transformed in one go. */
 export class TenantPredicateTransformer extends OperationNodeTransformer {
@@ -179,7 +180,7 @@ export class TenantPredicateTransformer extends OperationNodeTransformer {
     }
     return BinaryOperationNode.create(
       ReferenceNode.create(ColumnNode.create(table.column), reference),
-      OperatorNode.create('='),
+      EQUALS,
       ValueNode.create(this.#tenantId),
     )
   }
@@ -198,12 +199,24 @@ const QUERIES = new Set<string>([
   'MergeQueryNode',
 ] satisfies RootOperationNode['kind'][])
 
-/** Whether a query is anywhere in what a node, or a list of nodes, consists of. Values and raw SQL are not looked into. */
+/** What no query is looked for in: values, raw SQL, names. */
+const LEAVES = new Set<string>([
+  'ValueNode',
+  'PrimitiveValueListNode',
+  'RawNode',
+  'TableNode',
+  'ReferenceNode',
+  'ColumnNode',
+  'IdentifierNode',
+  'OperatorNode',
+] satisfies OperationNode['kind'][])
+
+/** Whether a query is anywhere in what a node, or a list of nodes, consists of. */
 function holdsQuery(part: unknown): boolean {
   if (typeof part !== 'object' || part === null) return false
   if (Array.isArray(part)) return part.some(holdsQuery)
   const { kind } = part as OperationNode
-  if (kind === 'ValueNode' || kind === 'PrimitiveValueListNode' || kind === 'RawNode') return false
+  if (LEAVES.has(kind)) return false
   if (QUERIES.has(kind)) return true
   for (const name in part) {
     if (holdsQuery((part as Record<string, unknown>)[name])) return true

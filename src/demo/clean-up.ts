@@ -32,7 +32,7 @@ export async function cleanUp({ show, database, pool, rowhouse }: DemoRun): Prom
     { schema: null, collection: null },
   ])
   show.text(
-    'rowhouse itself stays installed: the schemas rowhouse and rowhouse_partitions and three roles. ' +
+    'rowhouse itself stays installed: the schemas rowhouse and rowhouse_partitions and four roles. ' +
       'So do the ids of the erased tenants and the receipts of their erasure.',
   )
 }

@@ -8,11 +8,14 @@ import { createHashingEmbedder } from './embed.ts'
 import { loadPassages } from './passages.ts'
 import { Presentation } from './presentation.ts'
 import { attack } from './steps/attacks.ts'
+import { verifyAudit } from './steps/audit.ts'
 import { ingestDocuments, searchDocuments } from './steps/documents.ts'
 import { eraseTenant } from './steps/erasure.ts'
 import { install } from './steps/install.ts'
+import { stopRunaway } from './steps/limits.ts'
 import { protectOwnTable } from './steps/own-table.ts'
 import { provisionTenants } from './steps/tenants.ts'
+import { showUsage } from './steps/usage.ts'
 
 export interface DemoOptions {
   /** A server to run on, as an ordinary login that may install rowhouse. Without it: an embedded Postgres. */
@@ -27,11 +30,15 @@ const STEPS: readonly DemoStep[] = [
   searchDocuments,
   protectOwnTable,
   attack,
+  stopRunaway,
+  showUsage,
   eraseTenant,
+  verifyAudit,
 ]
 
 /**
- * Plays the whole story on real documents: three tenants, search, attacks that fail, erasure. Every step checks what it
+ * Plays the whole story on real documents: three tenants, search, attacks that fail, a runaway agent that is stopped,
+ * what it cost, erasure, audit. Every step checks what it
  * claims. On a server it removes what it added; rowhouse itself stays installed.
  *
  * @returns The exit code: 0 when every claim held, otherwise 1.

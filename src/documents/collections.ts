@@ -1,6 +1,7 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
+import { changeModel, type ModelChangeOptions } from './model-change.ts'
 import { parse, parseCollectionName } from './parse-documents.ts'
 
 export type Metric = 'cosine' | 'inner_product' | 'l2'
@@ -31,8 +32,24 @@ export interface CollectionOptions extends IndexOptions {
    * tenants share. Default 120.
    */
   readonly efSearch?: number | undefined
-  /** `false` leaves the index to `index(name)`, after a bulk load. Default true. */
+  /** `false` leaves the indexes to `index(name)`, after a bulk load. Default true. */
   readonly index?: boolean | undefined
+  /**
+   * The text search configuration of full-text search, as Postgres calls it: `english`, `german`, `simple`, ... `none`
+   * leaves full-text search out, which makes writing cheaper. Default `english`. It never changes.
+   */
+  readonly language?: string | undefined
+  /** Name of the embedding model. Embeddings that are said to be of another one are refused. */
+  readonly model?: string | undefined
+}
+
+/** The other version of a collection whose model is changed. */
+export interface CollectionChange {
+  readonly state: 'next' | 'previous'
+  readonly model: string | null
+  readonly dimensions: number
+  readonly table: string
+  readonly indexed: boolean
 }
 
 /** A collection, as the registry knows it. */
@@ -49,6 +66,16 @@ export interface Collection {
   readonly efConstruction: number
   /** Whether it has its HNSW index. */
   readonly indexed: boolean
+  /** The table of parents, `rowhouse.parents_<name>`. */
+  readonly parentsTable: string
+  /** The text search configuration, or `none`. */
+  readonly language: string
+  /** Null when it was never named. */
+  readonly model: string | null
+  /** Counts the changes of the model, from 1. */
+  readonly version: number
+  /** A change of the model that is not finished: its other version, which is filled (`next`) or was left (`previous`). */
+  readonly change: CollectionChange | null
   readonly createdAt: Date
 }
 
@@ -74,6 +101,11 @@ const collectionOptions = indexOptions.omit({ maintenanceWorkMem: true }).extend
   metric: z.enum(['cosine', 'inner_product', 'l2'], 'is not cosine, inner_product or l2').default('cosine'),
   elementType: z.enum(['vector', 'halfvec'], 'is not vector or halfvec').default('vector'),
   index: z.boolean().default(true),
+  language: z
+    .string('is not a string')
+    .regex(/^[a-zA-Z_"][\w."-]{0,127}$/, 'is not the name of a text search configuration')
+    .optional(),
+  model: z.string('is not a string').min(1, 'is empty').max(200, 'has more than 200 characters').optional(),
 })
 
 /** Creates and drops the collections that all tenants share, as `rowhouse_admin`. */
@@ -101,17 +133,12 @@ export class Collections {
    * ```
    */
   async create(name: string, options: CollectionOptions): Promise<Collection & { readonly created: boolean }> {
-    const { dimensions, metric, elementType, exactLimit, efSearch, m, efConstruction, index } = parse(
-      collectionOptions,
-      options,
-      'invalid_collection',
-      'The options of the collection',
-    )
+    const parsed = parse(collectionOptions, options, 'invalid_collection', 'The options of the collection')
+    const { dimensions, metric, elementType, exactLimit, efSearch, m, efConstruction, index, language, model } = parsed
     const { rows } = await sql<{ collection: CollectionRow & { created: boolean } }>`
       select rowhouse.create_collection(${parseCollectionName(name)}, ${dimensions}, ${metric}, ${elementType},
-        ${exactLimit ?? null}, ${efSearch ?? null}, ${m ?? null}, ${efConstruction ?? null}, ${index}) as collection`.execute(
-      this.#executor.db,
-    )
+        ${exactLimit ?? null}, ${efSearch ?? null}, ${m ?? null}, ${efConstruction ?? null}, ${index},
+        ${language ?? null}, ${model ?? null}) as collection`.execute(this.#executor.db)
     this.#tablesChanged()
     return toCollection(rows[0]!.collection)
   }
@@ -119,32 +146,89 @@ export class Collections {
   /**
    * All collections, by name.
    *
-   * SQL: `select rowhouse.describe_collection(name) from rowhouse.collections order by name`
+   * SQL: `select rowhouse.describe_collection(name) from rowhouse.collections where state = 'current' order by name`
    */
   async list(): Promise<Collection[]> {
     const { rows } = await sql<{ collection: CollectionRow }>`
-      select rowhouse.describe_collection(name) as collection from rowhouse.collections order by name`.execute(
-      this.#executor.db,
-    )
+      select rowhouse.describe_collection(name) as collection from rowhouse.collections
+      where state = 'current' order by name`.execute(this.#executor.db)
     return rows.map(({ collection }) => toCollection(collection))
   }
 
   /**
-   * Changes how a collection is searched; omitted settings stay.
+   * Changes how a collection is searched, or names its embedding model when it has no name of it yet; omitted settings
+   * stay.
    *
    * SQL: `select rowhouse.configure_collection('documents', 5000, 400)`
    */
-  async configure(name: string, options: Pick<CollectionOptions, 'exactLimit' | 'efSearch'>): Promise<Collection> {
-    const { exactLimit, efSearch } = parse(
-      searchOptions,
+  async configure(
+    name: string,
+    options: Pick<CollectionOptions, 'exactLimit' | 'efSearch' | 'model'>,
+  ): Promise<Collection> {
+    const { exactLimit, efSearch, model } = parse(
+      searchOptions.extend({ model: collectionOptions.shape.model }),
       options,
       'invalid_collection',
       'The options of the collection',
     )
     const { rows } = await sql<{ collection: CollectionRow }>`
-      select rowhouse.configure_collection(${parseCollectionName(name)}, ${exactLimit ?? null}, ${efSearch ?? null}) as collection`.execute(
-      this.#executor.db,
-    )
+      select rowhouse.configure_collection(${parseCollectionName(name)}, ${exactLimit ?? null}, ${efSearch ?? null},
+        ${model ?? null}) as collection`.execute(this.#executor.db)
+    return toCollection(rows[0]!.collection)
+  }
+
+  /**
+   * Changes the embedding model: embeds every document of every tenant, suspended ones too, in a table beside the one
+   * that is searched, batch by batch, then switches to it at once. Meanwhile everything goes on: searches with the old
+   * model, writes with the embeddings of either model or of both. Ended by an error or `signal`, it goes on from there
+   * when it is called again. Last, when no process uses the old model any more: `finishModelChange`.
+   *
+   * Processes that serve requests meanwhile: deploy them with both models first
+   * (`documents(name, { embed, model, otherModel })`), so that documents are written with the embeddings of both and a
+   * search finds whichever version there is.
+   *
+   * SQL: `select rowhouse.begin_model_change('documents', 'model-2', 1024)`, for each tenant `unembedded_documents` and
+   * `fill_documents`, then `index_collection('documents', p_state => 'next')` and `switch_model('documents')`
+   *
+   * Errors: `invalid_collection` (another change is going on), `model_change_incomplete` (documents without the new
+   * embedding are written faster than they are filled in).
+   *
+   * @example
+   * ```ts
+   * await rowhouse.collections.changeModel('documents', {
+   *   model: 'text-embedding-3-large', dimensions: 1024, embed,
+   *   onProgress: ({ tenants, documents }) => console.log(`${documents} documents, ${tenants} tenants`),
+   * })
+   * await rowhouse.collections.finishModelChange('documents')
+   * ```
+   */
+  async changeModel(name: string, options: ModelChangeOptions): Promise<void> {
+    await changeModel(this.#executor, parseCollectionName(name), options)
+    this.#tablesChanged()
+  }
+
+  /**
+   * After `changeModel`: drops the version of the old model. Until then it answers searches with embeddings of that
+   * model, from then on they are refused (`other_model`).
+   *
+   * SQL: `select rowhouse.finish_model_change('documents')`
+   */
+  async finishModelChange(name: string): Promise<Collection> {
+    return this.#endChange(sql`select rowhouse.finish_model_change(${parseCollectionName(name)}) as collection`)
+  }
+
+  /**
+   * Gives up a change of the model that has not switched, and drops what was filled.
+   *
+   * SQL: `select rowhouse.abandon_model_change('documents')`
+   */
+  async abandonModelChange(name: string): Promise<Collection> {
+    return this.#endChange(sql`select rowhouse.abandon_model_change(${parseCollectionName(name)}) as collection`)
+  }
+
+  async #endChange(statement: RawBuilder<unknown>): Promise<Collection> {
+    const { rows } = await (statement as RawBuilder<{ collection: CollectionRow }>).execute(this.#executor.db)
+    this.#tablesChanged()
     return toCollection(rows[0]!.collection)
   }
 

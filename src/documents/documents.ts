@@ -2,35 +2,38 @@ import { sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
 import { batchDocuments, type DocumentBatch } from './batch-documents.ts'
+import { searchDocuments, toHit } from './document-search.ts'
 import type {
+  DocumentChanges,
   EmbeddedDocument,
   EmbeddingSearch,
   Metadata,
   SearchHit,
+  SearchPage,
   StoredDocument,
   TextDocument,
   TextSearch,
 } from './document-types.ts'
-import { type EmbedFunction, embedTexts } from './embed.ts'
-import { parseCollectionName, parseDocumentIds, parseDocuments } from './parse-documents.ts'
-import { parseEmbedding, parseEmbeddings } from './parse-embedding.ts'
+import { type DocumentsOptions, embedDocuments } from './embed.ts'
+import type { Filter } from './filter.ts'
+import { checkOwnRows, type KeyRow, type ReportMismatch } from './own-documents.ts'
+import { ParentDocuments } from './parent-documents.ts'
+import { parseChanges, parseCollectionName, parseDocumentIds, parseDocuments } from './parse-documents.ts'
+import { parseFilter } from './parse-filter.ts'
 import { parseCount, parseSearch } from './parse-search.ts'
+import { readCursor, writeCursor } from './search-cursor.ts'
 
-/** Options of `documents(collection, options)`. */
-export interface DocumentsOptions {
-  /**
-   * Embeds contents and searched texts, so that callers deal in text only. Called before anything is sent: inside
-   * `withTenant` an earlier statement of yours keeps the transaction open meanwhile.
-   */
-  readonly embed?: EmbedFunction | undefined
-}
+/** What pages go through, unless `candidates` says something else. */
+const PAGED_HITS = 200
 
 /**
  * The documents of one tenant in one collection.
  *
  * Inside `withTenant` every call joins its transaction; outside, each is a transaction of its own in one round trip.
  * All of them fail with `collection_not_found` when the collection doesn't exist, and with `invalid_document`,
- * `invalid_embedding` or `invalid_argument` on bad input, mostly before anything is sent.
+ * `invalid_embedding`, `invalid_filter` or `invalid_argument` on bad input, mostly before anything is sent. A row of
+ * another tenant, should the database ever answer with one, is recorded in the audit trail
+ * (`documents.tenant_mismatch`) and raises a `TenantMismatchError`.
  */
 export class Documents<
   Document extends TextDocument = EmbeddedDocument,
@@ -39,13 +42,25 @@ export class Documents<
   /** Name of the collection. */
   readonly collection: string
   readonly #executor: TenantExecutor
-  readonly #embed: EmbedFunction | undefined
+  readonly #options: DocumentsOptions
+  readonly #report: ReportMismatch | undefined
 
   /** @internal */
-  constructor(executor: TenantExecutor, collection = 'documents', { embed }: DocumentsOptions = {}) {
+  constructor(
+    executor: TenantExecutor,
+    collection = 'documents',
+    options: DocumentsOptions = {},
+    report: ReportMismatch | undefined = undefined,
+  ) {
     this.collection = parseCollectionName(collection)
     this.#executor = executor
-    this.#embed = embed
+    this.#options = options
+    this.#report = report
+  }
+
+  /** Documents that were cut into parts. */
+  get parents(): ParentDocuments<Document> {
+    return new ParentDocuments(this.#executor, this.collection, this.#options, this.#report)
   }
 
   /**
@@ -63,26 +78,14 @@ export class Documents<
    */
   async upsert(documents: readonly Document[]): Promise<string[]> {
     const parsed = parseDocuments(documents)
-    const missing = parsed.filter(({ embedding }) => embedding === undefined)
-    if (missing.length > 0 && this.#embed === undefined) {
-      const place = parsed.indexOf(missing[0]!) + 1
-      throw createRowhouseError('invalid_embedding', `Document ${place} of ${parsed.length} has no embedding.`)
-    }
-    const made =
-      this.#embed === undefined
-        ? []
-        : await embedTexts(
-            this.#embed,
-            missing.map(({ content }) => content),
-          )
-    let next = 0
-    const vectors = parseEmbeddings(parsed.map(({ embedding = made[next++] }) => embedding))
-    const batches = batchDocuments(parsed.map((document, index) => ({ ...document, vector: vectors[index]! })))
+    const batches = batchDocuments(await embedDocuments(parsed, this.#options))
+    const { model, otherModel } = this.#options
     const ids = new Array<string>(parsed.length)
     const write = async (db: TenantExecutor['db'], batch: DocumentBatch) => {
       const { rows } = await sql<{ ids: string[] }>`
         select rowhouse.upsert_documents(${this.collection}, ${batch.ids}::text[], ${batch.contents}::text[],
-          ${batch.vectors}::text[], ${batch.metadata}::jsonb[]) as ids`.execute(db)
+          ${batch.vectors}::text[], ${batch.metadata}::jsonb[], ${batch.titles}::text[], ${batch.sources}::text[],
+          ${model ?? null}, ${otherModel?.model ?? null}, ${batch.secondVectors}::text[]) as ids`.execute(db)
       for (const [index, place] of batch.places.entries()) ids[place] = rows[0]!.ids[index]!
     }
     if (batches.length === 1) {
@@ -96,35 +99,65 @@ export class Documents<
   }
 
   /**
-   * Finds the nearest documents, nearest first. Fewer than `limit` come back only when the tenant has no more that
-   * match.
+   * Finds documents, best first: by embeddings, by words (`mode: 'text'`) or by both (`mode: 'hybrid'`). Fewer than
+   * `limit` come back only when there are no more that match, among the candidates where a search has them.
    *
-   * SQL: `select * from rowhouse.search_documents('documents', $1, $2, $3, $4, $5)`
+   * SQL: `select * from rowhouse.search_documents('documents', $1, $2, $3, ...)`
    *
    * @example
    * ```ts
    * const hits = await acme.documents().search({ embedding, limit: 5, filter: { source: 'handbook' }, minScore: 0.3 })
+   * const both = await acme.documents().search({ mode: 'hybrid', embedding, text: 'refund "five days"', diversity: 0.3 })
    * ```
    */
   async search(query: Search): Promise<SearchHit[]> {
-    const { text, limit, filter, minScore, strategy, ...parsed } = parseSearch(query)
-    const embedding = parseEmbedding(
-      text === undefined ? parsed.embedding : await this.#embedText(text),
-      'The embedding',
+    const search = parseSearch(query)
+    const window = { limit: search.limit, offset: 0, candidates: search.candidates }
+    const rows = await searchDocuments(this.#executor, this.collection, search, window, this.#options)
+    return checkOwnRows(this.#executor, rows, this.collection, this.#report).map(toHit)
+  }
+
+  /**
+   * A page of a search, and the cursor of the next one. Pages go through the first `candidates` hits (default 200), in
+   * the order that they have at the time of each call. A cursor continues the same search of the same tenant; for any
+   * other it is refused (`invalid_cursor`).
+   *
+   * SQL: `select * from rowhouse.search_documents('documents', $1, $2, p_candidates => 200, p_offset => 20)`
+   *
+   * @example
+   * ```ts
+   * const query = { embedding, limit: 20 }
+   * const first = await acme.documents().searchPage(query)
+   * const second = await acme.documents().searchPage(query, first.nextCursor)
+   * ```
+   */
+  async searchPage(query: Search, cursor?: string | undefined): Promise<SearchPage> {
+    const search = parseSearch(query)
+    const candidates = search.candidates ?? PAGED_HITS
+    if (search.limit > candidates) {
+      throw createRowhouseError(
+        'invalid_argument',
+        `The search: pages hold at most ${candidates} documents, its candidates.`,
+      )
+    }
+    const scope = { tenantId: this.#executor.tenantId, collection: this.collection, search }
+    const offset = cursor === undefined ? 0 : readCursor(scope, cursor)
+    if (offset >= candidates) return { hits: [], nextCursor: undefined }
+    // One more, to know whether there is a next page.
+    const limit = Math.min(search.limit + 1, candidates - offset)
+    const rows = await searchDocuments(
+      this.#executor,
+      this.collection,
+      search,
+      { limit, offset, candidates },
+      this.#options,
     )
-    const { rows } = await sql<HitRow>`
-      select tenant_id, document_id, content, metadata, distance, score, strategy
-      from rowhouse.search_documents(${this.collection}, ${embedding}, ${limit}, ${filter}::jsonb, ${minScore}, ${strategy})`.execute(
-      this.#executor.db,
-    )
-    return rows.map((row) => ({
-      ...this.#identify(row),
-      content: row.content,
-      metadata: row.metadata,
-      distance: Number(row.distance),
-      score: Number(row.score),
-      strategy: row.strategy,
-    }))
+    const hits = checkOwnRows(this.#executor, rows, this.collection, this.#report).map(toHit)
+    const more = hits.length > search.limit
+    return {
+      hits: hits.slice(0, search.limit),
+      nextCursor: more ? writeCursor(scope, offset + search.limit) : undefined,
+    }
   }
 
   /**
@@ -145,13 +178,18 @@ export class Documents<
     const found = new Map<string, StoredDocument>()
     if (wanted.length > 0) {
       const { rows } = await sql<DocumentRow>`
-        select tenant_id, document_id, content, metadata, created_at, updated_at
+        select tenant_id, document_id, content, metadata, title, source, parent_id, place, created_at, updated_at
         from rowhouse.get_documents(${this.collection}, ${wanted}::text[])`.execute(this.#executor.db)
-      for (const row of rows) {
+      for (const row of checkOwnRows(this.#executor, rows, this.collection, this.#report)) {
         found.set(row.document_id, {
-          ...this.#identify(row),
+          tenantId: row.tenant_id,
+          id: row.document_id,
           content: row.content,
           metadata: row.metadata,
+          title: row.title,
+          source: row.source,
+          parentId: row.parent_id,
+          position: row.place === null ? null : Number(row.place),
           createdAt: new Date(row.created_at),
           updatedAt: new Date(row.updated_at),
         })
@@ -181,7 +219,44 @@ export class Documents<
   }
 
   /**
-   * The number of documents of the tenant, or of those whose metadata contain `filter`.
+   * Deletes the documents that a filter means, which must not be empty.
+   *
+   * SQL: `select rowhouse.delete_documents_where('documents', '{"$source": "handbook.pdf"}')`
+   *
+   * @returns How many there were.
+   * @example
+   * ```ts
+   * await acme.documents().deleteWhere({ $source: 'handbook.pdf', page: { $gt: 100 } })
+   * ```
+   */
+  async deleteWhere(filter: Filter): Promise<number> {
+    const { rows } = await sql<{ count: string }>`
+      select rowhouse.delete_documents_where(${this.collection}, ${parseFilter(filter)}::jsonb) as count`.execute(
+      this.#executor.db,
+    )
+    return Number(rows[0]!.count)
+  }
+
+  /**
+   * Changes metadata, title and source of a document; its embedding stays.
+   *
+   * SQL: `select rowhouse.update_document('documents', 'handbook-3', '{"metadata": {"page": 4}}')`
+   *
+   * @returns Whether there is such a document.
+   * @example
+   * ```ts
+   * await acme.documents().update('handbook-3', { metadata: { page: 4 }, title: null })
+   * ```
+   */
+  async update(id: string, changes: DocumentChanges): Promise<boolean> {
+    const { rows } = await sql<{ updated: boolean }>`
+      select rowhouse.update_document(${this.collection}, ${parseDocumentIds(id)[0]}, ${parseChanges(changes)}::jsonb)
+        as updated`.execute(this.#executor.db)
+    return rows[0]!.updated
+  }
+
+  /**
+   * The number of documents of the tenant, or of those that `filter` means.
    *
    * SQL: `select rowhouse.count_documents('documents', $1)`
    *
@@ -190,48 +265,22 @@ export class Documents<
    * const pages = await acme.documents().count({ filter: { source: 'handbook' } })
    * ```
    */
-  async count(options: { readonly filter?: Metadata | undefined } = {}): Promise<number> {
+  async count(options: { readonly filter?: Filter | undefined } = {}): Promise<number> {
     const filter = parseCount(options)
     const { rows } = await sql<{ count: string }>`
       select rowhouse.count_documents(${this.collection}, ${filter}::jsonb) as count`.execute(this.#executor.db)
     return Number(rows[0]!.count)
   }
-
-  async #embedText(text: string): Promise<number[] | undefined> {
-    if (this.#embed === undefined) {
-      throw createRowhouseError('invalid_argument', 'A search for text needs documents(collection, { embed }).')
-    }
-    const [embedding] = await embedTexts(this.#embed, [text])
-    return embedding
-  }
-
-  /** Whose row it is, looked at once more: no row of another tenant leaves this class, whatever happened before it. */
-  #identify({ tenant_id: tenantId, document_id: id }: KeyRow): { tenantId: string; id: string } {
-    if (tenantId !== this.#executor.tenantId) {
-      throw createRowhouseError('tenant_mismatch', 'The database answered with a row of another tenant.', {
-        hint: 'Check the policies of the table of the collection: select * from pg_policies.',
-      })
-    }
-    return { tenantId, id }
-  }
-}
-
-interface KeyRow {
-  readonly tenant_id: string
-  readonly document_id: string
 }
 
 interface DocumentRow extends KeyRow {
+  readonly document_id: string
   readonly content: string
   readonly metadata: Metadata
+  readonly title: string | null
+  readonly source: string | null
+  readonly parent_id: string | null
+  readonly place: number | null
   readonly created_at: Date | string
   readonly updated_at: Date | string
-}
-
-interface HitRow extends KeyRow {
-  readonly content: string
-  readonly metadata: Metadata
-  readonly distance: number | string
-  readonly score: number | string
-  readonly strategy: SearchHit['strategy']
 }

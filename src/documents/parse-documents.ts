@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { createRowhouseError, type RowhouseErrorCode } from '../errors.ts'
-import type { Embedding, TextDocument } from './document-types.ts'
+import type { DocumentChanges, Embedding, ParentDocument, TextDocument } from './document-types.ts'
 import { storableJson, storableText } from './parse-text.ts'
 
 /** A document that is ready to be sent but for its embedding. */
@@ -11,31 +11,93 @@ export interface ParsedDocument {
   /** As JSON. */
   readonly metadata: string
   readonly embedding: Embedding | undefined
+  readonly title: string | undefined
+  readonly source: string | undefined
+}
+
+/** A parent that is ready to be sent but for the embeddings of its parts. */
+export interface ParsedParent {
+  readonly id: string | undefined
+  readonly title: string | undefined
+  readonly source: string | undefined
+  /** As JSON. */
+  readonly metadata: string
+  readonly parts: ParsedDocument[]
 }
 
 const documentId = storableText(256)
 
-const textDocument = z.strictObject({
+const title = storableText(1000)
+const source = storableText(2000)
+const metadata = storableJson(262_144)
+
+const part = z.strictObject({
   id: documentId.optional(),
   content: storableText(1_000_000),
-  metadata: storableJson(262_144).optional(),
+  metadata: metadata.optional(),
   embedding: z.custom<Embedding>().optional(),
 })
+const textDocument = part.extend({ title: title.optional(), source: source.optional() })
+const parent = z.strictObject({
+  id: storableText(240).optional(),
+  title: title.optional(),
+  source: source.optional(),
+  metadata: metadata.optional(),
+  parts: z.array(z.unknown(), 'is not an array').min(1, 'is empty').readonly(),
+})
+const changes = z
+  .strictObject({
+    metadata: metadata.optional(),
+    title: title.nullable().optional(),
+    source: source.nullable().optional(),
+  })
+  .refine((value) => Object.values(value).some((entry) => entry !== undefined), 'change nothing')
 
 /** Checks documents before anything is sent. */
 export function parseDocuments(documents: readonly TextDocument[]): ParsedDocument[] {
   if (!Array.isArray(documents)) throw createRowhouseError('invalid_document', 'upsert takes an array of documents.')
   if (documents.length === 0) throw createRowhouseError('invalid_document', 'There is no document to write.')
+  return parseAll(documents, textDocument, 'Document')
+}
+
+/** Checks a parent and its parts before anything is sent. */
+export function parseParent(value: ParentDocument): ParsedParent {
+  const { id, title, source, metadata = '{}', parts } = parse(parent, value, 'invalid_document', 'The parent')
+  return { id, title, source, metadata, parts: parseAll(parts, part, 'Part') }
+}
+
+/** What `update` is called with, as JSON. */
+export function parseChanges(value: DocumentChanges): string {
+  const { metadata, ...rest } = parse(changes, value, 'invalid_document', 'The changes')
+  return JSON.stringify({ ...rest, ...(metadata === undefined ? {} : { metadata: JSON.parse(metadata) }) })
+}
+
+type DocumentSchema = z.ZodType<
+  z.output<typeof part> & { title?: string | undefined; source?: string | undefined },
+  unknown
+>
+
+function parseAll(documents: readonly unknown[], schema: DocumentSchema, noun: string): ParsedDocument[] {
   const places = new Map<string, number>()
   return documents.map((document, index) => {
-    const which = `Document ${index + 1} of ${documents.length}`
-    const { id, metadata = '{}', content, embedding } = parse(textDocument, document, 'invalid_document', which)
+    const which = `${noun} ${index + 1} of ${documents.length}`
+    const {
+      id,
+      metadata = '{}',
+      content,
+      embedding,
+      title,
+      source,
+    } = parse(schema, document, 'invalid_document', which)
     const previous = id === undefined ? undefined : places.get(id)
     if (previous !== undefined) {
-      throw createRowhouseError('invalid_document', `${which} has the id of document ${previous} of the same call.`)
+      throw createRowhouseError(
+        'invalid_document',
+        `${which} has the id of ${noun.toLowerCase()} ${previous} of the same call.`,
+      )
     }
     if (id !== undefined) places.set(id, index + 1)
-    return { id, content, metadata, embedding }
+    return { id, content, metadata, embedding, title, source }
   })
 }
 

@@ -1,6 +1,6 @@
 import type { ClientBase } from 'pg'
 
-/** One of the three roles of rowhouse, as the migrating login sees it. */
+/** One of the roles of rowhouse, as the migrating login sees it. */
 export interface RoleFacts {
   readonly name: string
   readonly superuser: boolean
@@ -27,7 +27,7 @@ export interface ServerFacts {
   readonly inRecovery: boolean
   /** `default_transaction_read_only`. */
   readonly readOnly: boolean
-  /** Those of the three roles that exist. */
+  /** Those of the roles that exist. */
   readonly roles: readonly RoleFacts[]
   /** Owner of the schema `rowhouse`, null when there is none. */
   readonly schemaOwner: string | null
@@ -40,7 +40,7 @@ export interface ServerFacts {
 }
 
 /** The roles that the bootstrap creates, the owner first. */
-export const ROLE_NAMES = ['rowhouse_owner', 'rowhouse_app', 'rowhouse_admin'] as const
+export const ROLE_NAMES = ['rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search'] as const
 
 // One JSON text, so that type parsers the application registered with pg don't touch it.
 const FACTS = `

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
 import { estimateTokens, type TokenCounter } from './count-tokens.ts'
 
@@ -43,9 +43,7 @@ export function buildRagContext(
   documents: readonly ContextDocument[],
   options: RagContextOptions,
 ): RagContext {
-  const { success, data, error } = ragContextOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
-  const { maxTokens, countTokens = estimateTokens, show = [] } = data
+  const { maxTokens, countTokens = estimateTokens, show = [] } = parseOptions(ragContextOptions, options)
   // Before anything is put together: one wrong document and there is no text at all.
   for (const document of documents) {
     if (document.tenantId !== tenantId) {

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { INJECTION_PHRASES, type InjectionPhrase } from './injection-phrases.ts'
 import { isBidirectionalControl, isControl, isInvisible } from './suspicious-characters.ts'
 
@@ -53,9 +53,7 @@ const screenOptions = z.strictObject({
  * ```
  */
 export function screenInput(text: string, options: ScreenOptions = {}): ScreenedInput {
-  const { success, data, error } = screenOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
-  const { maxLength = 100_000, phrases = [], strip = false } = data
+  const { maxLength = 100_000, phrases = [], strip = false } = parseOptions(screenOptions, options)
   const characters = findCharacters(text)
   const findings = [...characters, ...findPhrases(text.slice(0, maxLength), [...INJECTION_PHRASES, ...phrases])]
   if (text.length > maxLength) {

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { isBidirectionalControl, isControl, isInvisible } from './suspicious-characters.ts'
 
 /** What a system prompt says about the tenant: data, never instructions. */
@@ -26,9 +26,7 @@ const systemPromptOptions = z.strictObject({
 })
 
 export function parseSystemPromptOptions(options: SystemPromptOptions): SystemPromptOptions {
-  const { success, data, error } = systemPromptOptions.safeParse(options)
-  if (success) return data
-  throw invalidOptions(error)
+  return parseOptions(systemPromptOptions, options)
 }
 
 /**

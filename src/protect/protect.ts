@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import * as z from 'zod'
-import { invalidOptions, parseTenantId } from '../context/context-options.ts'
+import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { mapDatabaseError } from '../errors.ts'
 import { protectOnline } from './protect-online.ts'
 import type { ProtectedTable, ProtectionReport, ProtectionStep } from './protection-report.ts'
@@ -30,6 +30,8 @@ const protectOptions = z.strictObject({
   onProgress: z.custom<(step: ProtectionStep) => void>((value) => typeof value === 'function').optional(),
 })
 
+const auditOptions = z.strictObject({ except: z.array(z.string().max(63)).optional() })
+
 /** Runs a callback on a connection of the owner's login, outside the pool. */
 export type OwnerConnection = <T>(fn: (client: pg.ClientBase) => Promise<T>) => Promise<T>
 
@@ -39,8 +41,7 @@ export async function protectTable(
   name: TableName,
   options: ProtectOptions = {},
 ): Promise<ProtectionReport> {
-  const { success, error } = protectOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
+  parseOptions(protectOptions, options)
   const { column = 'tenant_id', partition = false, dryRun = false, online = false, onProgress } = options
   const table = quoteTableName(name)
   const existingRows = options.existingRows === undefined ? null : parseTenantId(options.existingRows)
@@ -60,12 +61,9 @@ export async function auditTable(
   name: TableName,
   options: { readonly except?: readonly string[] | undefined } = {},
 ): Promise<void> {
-  const { success, data, error } = z.strictObject({ except: z.array(z.string().max(63)).optional() }).safeParse(options)
-  if (!success) throw invalidOptions(error)
+  const { except = [] } = parseOptions(auditOptions, options)
   const table = quoteTableName(name)
-  await runAsOwner(connection, (client) =>
-    client.query('select rowhouse.audit_table($1, $2)', [table, data.except ?? []]),
-  )
+  await runAsOwner(connection, (client) => client.query('select rowhouse.audit_table($1, $2)', [table, except]))
 }
 
 /** Ends the history; what was recorded stays. */

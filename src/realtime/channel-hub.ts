@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
 import type { Notifications } from '../context/notifications.ts'
-import { watchTenants } from '../context/tenant-changes.ts'
+import { watchTenantChanges } from '../context/tenant-changes.ts'
 import { executeAbortable } from '../context/tenant-query.ts'
 import { createLimiter } from './limiter.ts'
 import { type OpenChannel, openChannels, type RunStatement, readMessages } from './message.ts'
@@ -99,14 +99,14 @@ export class ChannelHub {
 
   #start(): void {
     const { notifications, pollMs } = this.#parts
-    const stopChannels = notifications.listen('rowhouse_channels', {
+    const stopChannels = notifications.subscribe('rowhouse_channels', {
       notified: (payload) => {
         for (const subscription of this.#byWakeKey.get(payload) ?? []) subscription.wake()
       },
       listening: () => this.#lookAtAll(),
     })
     // Who may not work any more is told so, though nobody publishes to it.
-    const stopTenants = watchTenants(notifications, {
+    const stopTenants = watchTenantChanges(notifications, {
       changed: ({ concerns }) => {
         for (const tenantId of this.#byTenant.keys()) if (concerns(tenantId)) void this.#look(tenantId)
       },

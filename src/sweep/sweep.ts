@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { TenantInactiveError, TenantNotFoundError, TenantSuspendedError } from '../errors.ts'
 
 /** What a sweep removed of one tenant, and brought up to date. */
@@ -15,8 +15,14 @@ export interface SweptTenant {
   readonly channelRows: number
   /** Counters of rate limits that count nothing any more. */
   readonly rateLimitCounters: number
+  /** Requests in queues that nobody renewed in time. */
+  readonly queueRequests: number
   /** Hours of usage whose rollups were brought up to date. */
   readonly usageHours: number
+  /** Usage events that are older than the tenant keeps them; their rollups stay. */
+  readonly usageEvents: number
+  /** Analytics events that are older than the tenant keeps them. */
+  readonly events: number
 }
 
 export interface SweepOptions {
@@ -33,7 +39,10 @@ export interface TenantSweeper {
   locks(tenantId: string): Promise<number>
   channelRows(tenantId: string): Promise<number>
   rateLimitCounters(tenantId: string): Promise<number>
+  queueRequests(tenantId: string): Promise<number>
   usageHours(tenantId: string): Promise<number>
+  usageEvents(tenantId: string): Promise<number>
+  events(tenantId: string): Promise<number>
 }
 
 const sweepOptions = z.strictObject({
@@ -47,9 +56,7 @@ export async function sweepTenants(
   sweeper: TenantSweeper,
   options: SweepOptions = {},
 ): Promise<SweptTenant[]> {
-  const { success, data, error } = sweepOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
-  const { tenantId, onTenant } = data
+  const { tenantId, onTenant } = parseOptions(sweepOptions, options)
   if (tenantId !== undefined) {
     const swept = await sweepTenant(sweeper, tenantId)
     onTenant?.(swept)
@@ -76,7 +83,10 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     locks: await sweeper.locks(tenantId),
     channelRows: await sweeper.channelRows(tenantId),
     rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
+    queueRequests: await sweeper.queueRequests(tenantId),
     usageHours: await sweeper.usageHours(tenantId),
+    usageEvents: await sweeper.usageEvents(tenantId),
+    events: await sweeper.events(tenantId),
   }
 }
 

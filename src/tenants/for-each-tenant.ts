@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import type { TenantCallback } from '../context/with-tenant.ts'
 import type { Tenants } from './tenants.ts'
 
@@ -25,9 +25,7 @@ export async function forEachTenant<DB, T>(
   fn: TenantCallback<DB, T>,
   options: ForEachTenantOptions = {},
 ): Promise<TenantVisit<T>[]> {
-  const { success, data, error } = forEachOptions.safeParse(options)
-  if (!success) throw invalidOptions(error)
-  const { concurrency = 1, tier } = data
+  const { concurrency = 1, tier } = parseOptions(forEachOptions, options)
   const visits: TenantVisit<T>[] = []
   const visit = async (ids: readonly string[]) => {
     const settled = await Promise.allSettled(ids.map((id) => run(id, fn)))

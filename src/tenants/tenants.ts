@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
-import { invalidOptions, parseTenantId } from '../context/context-options.ts'
+import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { RowhouseError } from '../errors.ts'
 import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
 import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
@@ -54,12 +54,6 @@ const listOptions = z.strictObject({
 })
 const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
 
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const { success, data, error } = schema.safeParse(value)
-  if (success) return data
-  throw invalidOptions(error)
-}
-
 /**
  * The life of tenants, for operators: runs as `rowhouse_admin`, in no tenant.
  *
@@ -87,7 +81,7 @@ export class Tenants {
    */
   async provision(tenantId: string, options: ProvisionOptions = {}): Promise<Tenant & { readonly created: boolean }> {
     const id = parseTenantId(tenantId)
-    const { name = id, tier: tierName = 'free', settings = {} } = parse(provisionOptions, options)
+    const { name = id, tier: tierName = 'free', settings = {} } = parseOptions(provisionOptions, options)
     return this.#admin.transaction(async (db) => {
       const provisioned = await sql<{ created: boolean }>`
         select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(
@@ -114,7 +108,7 @@ export class Tenants {
    * SQL: `select ... from rowhouse.tenants where tenant_id > 'acme' order by tenant_id limit 100`
    */
   async list(options: ListTenantsOptions = {}): Promise<Tenant[]> {
-    const { status: wanted, tier: tierName, after, limit = 100 } = parse(listOptions, options)
+    const { status: wanted, tier: tierName, after, limit = 100 } = parseOptions(listOptions, options)
     let query = selectTenants(this.#admin.db).orderBy('tenant_id').limit(limit)
     if (wanted !== undefined) query = query.where('status', '=', wanted)
     if (tierName !== undefined) query = query.where('tier', '=', tierName)
@@ -148,7 +142,7 @@ export class Tenants {
    * SQL: `select rowhouse.suspend_tenant('acme', 'unpaid')`
    */
   async suspend(tenantId: string, options: { readonly reason?: string | undefined } = {}): Promise<void> {
-    const { reason = null } = parse(reasonOptions, options)
+    const { reason = null } = parseOptions(reasonOptions, options)
     await sql`select rowhouse.suspend_tenant(${parseTenantId(tenantId)}, ${reason})`.execute(this.#admin.db)
   }
 
@@ -158,7 +152,7 @@ export class Tenants {
    * SQL: `select rowhouse.deactivate_tenant('acme', 'left')`
    */
   async deactivate(tenantId: string, options: { readonly reason?: string | undefined } = {}): Promise<void> {
-    const { reason = null } = parse(reasonOptions, options)
+    const { reason = null } = parseOptions(reasonOptions, options)
     await sql`select rowhouse.deactivate_tenant(${parseTenantId(tenantId)}, ${reason})`.execute(this.#admin.db)
   }
 
@@ -177,7 +171,7 @@ export class Tenants {
    * SQL: `select rowhouse.set_tenant_tier('acme', 'enterprise')`
    */
   async setTier(tenantId: string, tierName: string): Promise<void> {
-    await sql`select rowhouse.set_tenant_tier(${parseTenantId(tenantId)}, ${parse(tier, tierName)})`.execute(
+    await sql`select rowhouse.set_tenant_tier(${parseTenantId(tenantId)}, ${parseOptions(tier, tierName)})`.execute(
       this.#admin.db,
     )
   }
@@ -223,7 +217,7 @@ export class Tenants {
   erase(tenantId: string, options?: { readonly dryRun?: false }): Promise<ErasureReceipt>
   async erase(tenantId: string, options: { readonly dryRun?: boolean } = {}): Promise<ErasurePreview | ErasureReceipt> {
     const id = parseTenantId(tenantId)
-    const { dryRun = false } = parse(z.strictObject({ dryRun: z.boolean().optional() }), options)
+    const { dryRun = false } = parseOptions(z.strictObject({ dryRun: z.boolean().optional() }), options)
     if (dryRun) return this.#callEraseTenant<ErasurePreview>(id, true)
     await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
     for (let attempt = 1; ; attempt++) {

@@ -17,12 +17,14 @@ export const REGISTRIES: Readonly<Record<string, string>> = {
   'rowhouse.circuit_rules': 'rules of tiers; read only',
 }
 
-/** Tables of rowhouse that outlive a tenant, and that only its functions read. */
+/** Tables of rowhouse that span tenants or outlive them, and that only its functions read. */
 export const OPERATORS_TABLES: Readonly<Record<string, string>> = {
   'rowhouse.erasures': 'receipts, which name erased tenants; operators read them by a function',
   'rowhouse.audit_heads': 'digests of audit trails, which outlive them',
   'rowhouse.audit_pending': 'digests of audit trails, which outlive them',
   'rowhouse.audit_segments': 'digests of audit trails, which outlive them',
+  'rowhouse.queue_tenants': 'how tenants stand to each other in queues; removed with the tenant',
+  'rowhouse.queue_tickets': 'numbers of requests that wait; removed with the tenant',
   'rowhouse.audit_signatures': 'signatures of audit trails, which outlive them',
 }
 

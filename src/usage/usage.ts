@@ -88,6 +88,24 @@ export class Usage {
   }
 
   /**
+   * Deletes events that are older than the tenant keeps them: `usage` in the object `retentionDays` of its settings, else
+   * by its tier; 32 days at least. Reports stay what they were: the rollups by the hour are kept.
+   *
+   * SQL: `select rowhouse.sweep_usage_events($1)`
+   *
+   * @returns How many were deleted.
+   */
+  async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
+    for (let total = 0; ; ) {
+      const { rows } = await sql<{
+        deleted: number
+      }>`select rowhouse.sweep_usage_events(${batchSize}) as deleted`.execute(this.#executor.db)
+      total += rows[0]!.deleted
+      if (rows[0]!.deleted < batchSize) return total
+    }
+  }
+
+  /**
    * Every event that occurred in a span, line by line, in the order of recording. Reads a page at a time.
    *
    * SQL: `select ... from rowhouse.usage_events where (recorded_at, request_id, part) > (...) limit 1000`

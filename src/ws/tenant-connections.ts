@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import * as z from 'zod'
-import { invalidOptions } from '../context/context-options.ts'
+import { parseOptions } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
 import { toProblem } from '../http/problem.ts'
 import type { Channel, ChannelMember } from '../realtime/channel.ts'
@@ -92,11 +92,10 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
   #closed = false
 
   constructor(rowhouse: Pick<Rowhouse, 'tenant'>, options: TenantConnectionsOptions = {}) {
-    const { success, data, error } = connectionsOptions.safeParse(options)
-    if (!success) throw invalidOptions(error)
+    const { heartbeatMs = 30_000, maxBufferedBytes = 1_048_576 } = parseOptions(connectionsOptions, options)
     this.#rowhouse = rowhouse
-    this.#heartbeatMs = data.heartbeatMs ?? 30_000
-    this.#maxBufferedBytes = data.maxBufferedBytes ?? 1_048_576
+    this.#heartbeatMs = heartbeatMs
+    this.#maxBufferedBytes = maxBufferedBytes
   }
 
   /**

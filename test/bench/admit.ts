@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import pg from 'pg'
 import { createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
+import { median, percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
 const TENANTS = 200
@@ -100,9 +101,8 @@ async function measure(
     perSecond = times.length / ((performance.now() - begun) / 1000)
     columns.push(perSecond.toFixed(0).padStart(10))
   }
-  times.sort((one, other) => one - other)
-  const percentile = (fraction: number) => times[Math.floor(times.length * fraction)]!.toFixed(1).padStart(8)
-  console.log(`${name.padEnd(28)}${columns.slice(1).join('  ')} ${percentile(0.5)} ${percentile(0.99)}`)
+  const [p50, p99] = [0.5, 0.99].map((fraction) => percentile(times, fraction).toFixed(1).padStart(8))
+  console.log(`${name.padEnd(28)}${columns.slice(1).join('  ')} ${p50} ${p99}`)
   return perSecond
 }
 
@@ -125,7 +125,6 @@ async function tellBound(app: string, owner: string, pairs: number): Promise<voi
     whole.push(performance.now() - begun)
   }
   await client.end()
-  const median = (times: number[]) => times.sort((one, other) => one - other)[Math.floor(times.length / 2)]!
   const { rows } = await withClient(owner, (session) =>
     session.query<{ size: string }>(`select pg_size_pretty(pg_total_relation_size('rowhouse.usage_events')) as size`),
   )

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { createRowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
 import { startDelayProxy } from './delay-proxy-support.ts'
+import { median, percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
 interface Tables {
@@ -70,16 +71,19 @@ async function prepare(owner: string, operator: string): Promise<void> {
   )
 }
 
-const ROUNDS = 12
-const CALLS_PER_ROUND = 100
+const ROUNDS = 40
+const CALLS_PER_ROUND = 30
 
-/** In turns, so that a slow moment of the machine hits all of them. */
+/**
+ * In turns, so that a slow moment of the machine hits all of them. The ratio is the median of those of the rounds, each
+ * of the medians of its calls.
+ */
 async function measureAll(
   calls: Record<string, { run: () => Promise<unknown>; target?: number }>,
   countFlights: () => Promise<number>,
   roundTripMs: number,
 ): Promise<void> {
-  const times: Record<string, number[]> = {}
+  const rounds: Record<string, number[][]> = {}
   const flights: Record<string, number> = {}
   for (let round = 0; round <= ROUNDS; round++) {
     for (const [name, { run }] of Object.entries(calls)) {
@@ -91,27 +95,23 @@ async function measureAll(
         samples.push(performance.now() - begun)
       }
       flights[name] = (await countFlights()) / CALLS_PER_ROUND
-      // The first round connects, checks, and lets the code warm up.
-      if (round > 0) times[name] = [...(times[name] ?? []), ...samples]
+      rounds[name] = [...(rounds[name] ?? []), samples]
     }
   }
-  const bare = percentile(times['bare query']!, 0.5)
   console.log(`round trip ${roundTripMs} ms${' '.repeat(14)}p50 ms   p95 ms   / bare   target   flights`)
-  for (const [name, samples] of Object.entries(times)) {
-    const p50 = percentile(samples, 0.5)
+  // The first round connects, checks, and lets the code warm up.
+  const bare = rounds['bare query']!.slice(1).map(median)
+  for (const [name, [, ...counted]] of Object.entries(rounds)) {
+    const ratio = median(counted.map((samples, round) => median(samples) / bare[round]!))
     const target = roundTripMs > 0 ? calls[name]!.target : undefined
     const columns = [
-      p50.toFixed(2),
-      percentile(samples, 0.95).toFixed(2),
-      (p50 / bare).toFixed(2),
-      target === undefined ? '' : `${target}${p50 / bare <= target ? '' : ' MISSED'}`,
+      median(counted.flat()).toFixed(2),
+      percentile(counted.flat(), 0.95).toFixed(2),
+      ratio.toFixed(2),
+      target === undefined ? '' : `${target}${ratio <= target ? '' : ' MISSED'}`,
       flights[name]!.toFixed(2),
     ]
     console.log(`${name.padEnd(26)}${columns.map((column) => column.padStart(9)).join('')}`)
   }
   console.log()
-}
-
-function percentile(samples: number[], fraction: number): number {
-  return samples.sort((one, other) => one - other)[Math.floor(samples.length * fraction)]!
 }

@@ -2,6 +2,7 @@ import { CompiledQuery } from 'kysely'
 import pg from 'pg'
 import { createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
+import { median } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 import { type Clock, serverClock } from './server-clock-support.ts'
 
@@ -176,10 +177,6 @@ let inserted = ROWS
 
 function numberOf({ operation, round }: Work, index: number): number {
   return operation === OPERATIONS.insert ? ++inserted : 1 + ((round * STATEMENTS + index * 37) % (ROWS - 100))
-}
-
-function median(samples: readonly number[]): number {
-  return samples.toSorted((one, other) => one - other)[Math.floor(samples.length / 2)]!
 }
 
 const NAME_WIDTH = 14

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely'
 import { createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
+import { median } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
 interface Tables {
@@ -71,8 +72,4 @@ async function prepare(owner: string, operator: string): Promise<void> {
   await withClient(operator, (client) =>
     client.query("set role rowhouse_admin; select rowhouse.provision_tenant('acme')"),
   )
-}
-
-function median(samples: number[]): number {
-  return samples.toSorted((one, other) => one - other)[Math.floor(samples.length / 2)]!
 }

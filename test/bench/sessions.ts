@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { createRowhouse, type NewMessage } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
+import { percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
 /** Messages in the table beside those of the session that is measured. */
@@ -209,8 +210,4 @@ async function measureAll(
 
 function row(name: string, columns: string[]): string {
   return `${name.padEnd(34)}${columns.map((column) => column.padStart(9)).join('')}`
-}
-
-function percentile(samples: number[], fraction: number): number {
-  return samples.sort((one, other) => one - other)[Math.floor(samples.length * fraction)]!
 }

@@ -1,3 +1,4 @@
+import { percentile } from './percentile-support.ts'
 import { DIMENSIONS, toArray } from './vectors-data-support.ts'
 import type { BenchTenant, TenantGroup } from './vectors-load-support.ts'
 
@@ -98,10 +99,6 @@ export async function measure(
     samples: times.length,
     strategies: [...strategies].sort(),
   }))
-}
-
-function percentile(samples: readonly number[], fraction: number): number {
-  return samples.toSorted((one, other) => one - other)[Math.floor(samples.length * fraction)]!
 }
 
 /** Prints a line for each variant, and what it missed. */

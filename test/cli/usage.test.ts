@@ -42,7 +42,7 @@ test.each<[string[], string, string]>([
   [
     ['nonsense'],
     'There is no command "nonsense".',
-    'Commands: migrate, protect, tenant, key, audit, doctor, prove, sweep, demo, help.',
+    'Commands: migrate, protect, tenant, key, audit, doctor, prove, usage, sweep, demo, help.',
   ],
   [['help', 'dmeo'], 'There is no command "dmeo".', 'Did you mean: rowhouse demo'],
   [['migrate', '--dryrun'], 'There is no option --dryrun.', 'Did you mean --dry-run?'],

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { type Batch, sendBatch } from '../../src/context/batch.ts'
 import { ClientLease } from '../../src/context/client-lease.ts'
 import type { PoolClient } from '../../src/context/pg-internals.ts'
+import { ReturningClients } from '../../src/context/returning-clients.ts'
 import { useDatabase } from '../setup/database.ts'
 import { createFixture, rowhouseFor } from './fixture.ts'
 
@@ -52,18 +53,18 @@ describe('a batch', () => {
 describe('a lease', () => {
   test('comes back to the pool when it is clean, without making the caller wait', async () => {
     const { pool, client } = await checkOut()
-    const expected: Promise<void>[] = []
-    const lease = new ClientLease(client, (givenBack) => expected.push(givenBack))
+    const returning = new ReturningClients()
+    const lease = new ClientLease(client, returning, { waitsUntilClean: false })
     await lease.send(batch(['select pg_sleep(0.01)']))
     await lease.release()
     expect(pool.idleCount).toBe(0)
-    await expected[0]
+    await returning.next()
     expect(pool.idleCount).toBe(1)
   })
 
   test('of a pool that the application made is back when the call returns', async () => {
     const { pool, client } = await checkOut()
-    const lease = new ClientLease(client)
+    const lease = new ClientLease(client, new ReturningClients(), { waitsUntilClean: true })
     await lease.send(batch(['select pg_sleep(0.01)']))
     await lease.release()
     expect(pool.idleCount).toBe(1)
@@ -71,7 +72,7 @@ describe('a lease', () => {
 
   test('whose clean-up fails is destroyed, and the result stands', async () => {
     const { pool, client } = await checkOut()
-    const lease = new ClientLease(client)
+    const lease = new ClientLease(client, new ReturningClients(), { waitsUntilClean: true })
     expect(await lease.send(batch(['select 1/0']))).toMatchObject({ failure: undefined, endTag: 'COMMIT' })
     await lease.release()
     expect(pool.totalCount).toBe(0)

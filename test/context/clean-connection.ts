@@ -6,6 +6,8 @@ export interface CheckedOut {
   readonly tenant: string | null
   readonly user: string | null
   readonly isLogin: boolean
+  /** Whether a tenant that is suspended could enter. */
+  readonly settles: string | null
   readonly locks: number
   readonly temporary: number
   readonly cursors: number
@@ -18,6 +20,7 @@ export const CLEAN: CheckedOut = {
   tenant: null,
   user: null,
   isLogin: true,
+  settles: null,
   locks: 0,
   temporary: 0,
   cursors: 0,
@@ -30,6 +33,7 @@ export const INSPECT = `
   select nullif(current_setting('app.tenant_id', true), '') as tenant,
          nullif(current_setting('app.user_id', true), '') as "user",
          current_user = session_user as "isLogin",
+         nullif(current_setting('rowhouse.settles', true), '') as settles,
          (select count(*)::int from pg_locks where pid = pg_backend_pid() and locktype = 'advisory') as locks,
          (select count(*)::int from pg_class where relnamespace = pg_my_temp_schema()) as "temporary",
          (select count(*)::int from pg_cursors where name <> '') as cursors,

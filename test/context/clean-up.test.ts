@@ -21,6 +21,7 @@ const TRACES: Record<string, string> = {
   'a session lock': 'select pg_advisory_lock(42)',
   'the tenant as a session setting': "select set_config('app.tenant_id', 'acme', false)",
   'the user as a session setting': "select set_config('app.user_id', 'acme', false)",
+  'the word that it only settles': "select set_config('rowhouse.settles', 'on', false)",
   'a session role': "select set_config('role', 'rowhouse_app', false)",
   'row_security off': "select set_config('row_security', 'off', false)",
   'read-only sessions': 'set session characteristics as transaction read only',

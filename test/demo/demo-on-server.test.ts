@@ -24,7 +24,7 @@ describe('on a server with pgvector', () => {
       const { exitCode, lines } = await play(database.url('owner'))
       expect(lines.filter((line) => line.includes('FAILED'))).toEqual([])
       expect(exitCode).toBe(0)
-      expect(lines).toContain('8. Clean up')
+      expect(lines).toContain('11. Clean up')
     }
   })
 

@@ -45,7 +45,12 @@ describe('many processes', needs('parallelBackends'), () => {
     } finally {
       await Promise.all(processes.map((rowhouse) => rowhouse.close()))
     }
-    expect(await rows("select from rowhouse.protected_tables where relation::text like '%boot%'")).toHaveLength(3)
+    expect(
+      await rows("select from rowhouse.protected_tables where relation::text like '%documents_boot%'"),
+    ).toHaveLength(3)
+    expect(await rows("select from rowhouse.protected_tables where relation::text like '%parents_boot%'")).toHaveLength(
+      3,
+    )
   }, 60_000)
 
   test('with different options at once: one wins, the others are told', async () => {

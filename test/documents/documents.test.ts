@@ -68,7 +68,7 @@ describe('write and read', () => {
       ['north', 'exact'],
       ['up', 'exact'],
     ])
-    expect(hits[0]!.score).toBeCloseTo(1 - hits[0]!.distance)
+    expect(hits[0]!.score).toBeCloseTo(1 - hits[0]!.distance!)
     expect(hits[0]!.distance).toBeCloseTo(1 - 1 / Math.sqrt(1.25))
     const ids = async (query: object) =>
       (await documents.search({ embedding: [1, 0.5, 0], ...query })).map(({ id }) => id)

@@ -79,7 +79,6 @@ describe('the client refuses before anything is sent', () => {
     [{ limit: 1.5 }, 'limit is not a whole number'],
     [{ minScore: Number.NaN }, 'minScore is not a finite number'],
     [{ strategy: 'fast' }, 'strategy is not auto, exact or index'],
-    [{ filter: [] }, 'filter is not an object'],
     [{ where: {} }, 'unrecognized key: "where"'],
   ])('a search with %o', async ([query, message]) => {
     await expectError(documents().search({ embedding: [1, 2, 3], ...query } as never), 'invalid_argument', message)
@@ -169,7 +168,7 @@ describe('the database refuses', () => {
   test.for<[string, string, string]>([
     ['22023', "'[1,2,3]', 0", 'limit'],
     ['22023', "'[1,2,3]', null", 'limit'],
-    ['22023', "'[1,2,3]', 10, '[]'", 'filter'],
+    ['RH025', "'[1,2,3]', 10, '[]'", 'the filter is no JSON object'],
     ['22023', "'[1,2,3]', p_strategy => 'best'", 'strategy'],
     ['RH023', 'null', 'is missing'],
     ['RH023', "'x'", 'is no list of numbers'],

@@ -37,7 +37,9 @@ const TABLE = 'rowhouse.documents_documents'
 /** Opens every relation of the table, as its owner, or puts the protection back. */
 const protection = (state: 'disable' | 'enable') => async () => {
   await owner.query('begin; set local role rowhouse_owner')
-  const { rows } = await owner.query(`select relid::regclass::text as name from pg_partition_tree('${TABLE}')`)
+  const { rows } = await owner.query(
+    `select relid::regclass::text as name from unnest(array['${TABLE}', 'rowhouse.parents_documents']) t, pg_partition_tree(t)`,
+  )
   for (const { name } of rows) await owner.query(`alter table ${name} ${state} row level security`)
   await owner.query('commit')
 }
@@ -121,6 +123,8 @@ describe('a neighbour with a partition of its own', () => {
 
 describe('the functions', () => {
   test('say the tenant in every statement, so they need no policy', async () => {
+    const parents = fixture.rowhouse.tenant(GLOBEX).documents().parents
+    await parents.upsert({ id: 'parent-globex', title: 'globex', parts: [{ content: 'globex', embedding: [1, 1, 1] }] })
     await protection('disable')()
     try {
       for (const sql of [
@@ -129,12 +133,22 @@ describe('the functions', () => {
         "select * from rowhouse.get_documents('documents', array['shared-id', 'only-globex'])",
         `select 'globex' where rowhouse.count_documents('documents') <> 2`,
         `select 'globex' where rowhouse.delete_documents('documents', array['only-globex']) <> 0`,
+        `select 'globex' where rowhouse.delete_documents_where('documents', '{"secret": "globex"}') <> 0`,
+        `select 'globex' where rowhouse.update_document('documents', 'only-globex', '{"title": "x"}')`,
+        "select * from rowhouse.search_documents('documents', p_text => 'canary globex shared', p_match => 'any')",
+        "select * from rowhouse.search_documents('documents', '[1,0,0]', p_text => 'globex')",
+        "select * from rowhouse.search_documents('documents', '[1,0,0]', p_diversity => 0.5)",
+        "select * from rowhouse.get_parents('documents', array['parent-globex'])",
+        `select 'globex' where rowhouse.update_parent('documents', 'parent-globex', '{"title": "x"}')`,
+        `select 'globex' where rowhouse.delete_parents('documents', array['parent-globex']) <> 0`,
       ]) {
         expect(await foreignRows(sql), sql).toEqual([])
       }
     } finally {
       await protection('enable')()
     }
+    expect((await parents.get('parent-globex'))!.title).toBe('globex')
+    await parents.delete('parent-globex')
   })
 
   test('without a tenant they refuse', async () => {
@@ -144,6 +158,13 @@ describe('the functions', () => {
       "get_documents('documents', array['x'])",
       "delete_documents('documents', array['x'])",
       "count_documents('documents')",
+      "delete_documents_where('documents', '{\"a\": 1}')",
+      "update_document('documents', 'x', '{\"title\": \"x\"}')",
+      "search_documents('documents', p_text => 'x')",
+      "upsert_parent('documents', 'x', array['x'], array['[1,2,3]'])",
+      "get_parents('documents', array['x'])",
+      "update_parent('documents', 'x', '{\"title\": \"x\"}')",
+      "delete_parents('documents', array['x'])",
     ]) {
       await expect(rowsInTenant(fixture.app, null, `select rowhouse.${call}`)).rejects.toMatchObject({ code: 'RH001' })
     }
@@ -186,6 +207,14 @@ describe('the client', () => {
       () => acme().get('x'),
       () => acme().delete('x'),
       () => acme().count(),
+      () => acme().search({ mode: 'text', text: 'x' }),
+      () => acme().searchPage({ embedding: [1, 2, 3] }),
+      () => acme().update('x', { title: 'x' }),
+      () => acme().deleteWhere({ a: 1 }),
+      () => acme().parents.upsert({ parts: [{ content: 'x', embedding: [1, 2, 3] }] }),
+      () => acme().parents.get('x'),
+      () => acme().parents.update('x', { title: 'x' }),
+      () => acme().parents.delete('x'),
     ]) {
       await expectError(call(), 'tenant_suspended')
     }
@@ -194,25 +223,30 @@ describe('the client', () => {
 
   test('looks at the tenant of every row again, should the database be lying', async () => {
     await unchecked.tenant(ACME).documents().count()
-    // A function that was replaced by a careless one, over a table without policies.
+    // Functions that were replaced by careless ones, over a table without policies.
     const definitions = await owner.query(
-      "select pg_get_functiondef(oid) as sql from pg_proc where pronamespace = 'rowhouse'::regnamespace and proname in ('get_documents', 'search_documents')",
+      "select proname as name, pg_get_functiondef(oid) as sql from pg_proc where pronamespace = 'rowhouse'::regnamespace and proname in ('get_documents', 'search_documents')",
     )
+    expect(definitions.rows).toHaveLength(2)
+    const row = 'd.tenant_id, d.document_id, d.content, d.metadata, d.title, d.source, d.parent_id, d.place'
+    const careless = {
+      get_documents: `select ${row}, d.created_at, d.updated_at from ${TABLE} d`,
+      search_documents: `select ${row}, 0::float8, 0::float8, 'exact', 1, null::int, null::float8, null::text from ${TABLE} d`,
+    }
     await protection('disable')()
-    await owner.query(`set role rowhouse_owner;
-      create or replace function rowhouse.get_documents(p_collection text, p_document_ids text[])
-        returns table (tenant_id text, document_id text, content text, metadata jsonb, created_at timestamptz, updated_at timestamptz)
-        language sql as 'select tenant_id, document_id, content, metadata, created_at, updated_at from ${TABLE}';
-      create or replace function rowhouse.search_documents(p_collection text, p_embedding text, p_limit integer default 10,
-          p_filter jsonb default null, p_min_score double precision default null, p_strategy text default 'auto')
-        returns table (tenant_id text, document_id text, content text, metadata jsonb, distance double precision, score double precision, strategy text)
-        language sql as $$select tenant_id, document_id, content, metadata, 0::float8, 0::float8, 'exact' from ${TABLE}$$;
-      reset role`)
+    await owner.query('set role rowhouse_owner')
+    for (const { name, sql } of definitions.rows) {
+      const body = careless[name as keyof typeof careless]
+      await owner.query(sql.replace(/AS \$function\$[\s\S]*/, () => `as $$ begin return query ${body}; end $$`))
+    }
+    await owner.query('reset role')
     try {
       const documents = unchecked.tenant(ACME).documents()
       for (const call of [
         () => documents.get(['shared-id', 'only-globex']),
         () => documents.search({ embedding: [1, 0, 0] }),
+        // Recorded although its transaction is rolled back.
+        () => unchecked.withTenant(ACME, (_db, tenant) => tenant.documents().search({ embedding: [1, 0, 0] })),
       ]) {
         const error = await expectError(call(), 'tenant_mismatch')
         expect(error).toBeInstanceOf(TenantMismatchError)
@@ -225,6 +259,11 @@ describe('the client', () => {
       await protection('enable')()
     }
     expect(await acme().search({ embedding: [1, 0, 0] })).toHaveLength(2)
+    await unchecked.auditLog.flush()
+    const trail = await unchecked.tenant(ACME).audit.query({ action: 'documents.tenant_mismatch' })
+    expect(trail.map(({ error, detail }) => [error, detail])).toEqual(
+      Array(3).fill(['the database answered with a row of another tenant', { collection: 'documents' }]),
+    )
   })
 })
 

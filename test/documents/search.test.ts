@@ -53,7 +53,7 @@ describe.for<[Metric, ElementType]>([
         const score = { cosine: 1 - expected, l2: 1 / (1 + expected), inner_product: -expected }[metric]
         expect(hit.score).toBeCloseTo(score, elementType === 'vector' ? 4 : 2)
       }
-      expect(hits.map((hit) => hit.distance)).toEqual(hits.map((hit) => hit.distance).toSorted((a, b) => a - b))
+      expect(hits.map((hit) => hit.distance!)).toEqual(hits.map((hit) => hit.distance!).toSorted((a, b) => a - b))
     }
   })
 
@@ -63,7 +63,7 @@ describe.for<[Metric, ElementType]>([
       const hits = await tenant(ACME).documents(name).search({ embedding: query, limit: 10, strategy: 'index' })
       expect(hits).toHaveLength(10)
       expect(hits.every(({ strategy, tenantId }) => strategy === 'shared_index' && tenantId === ACME)).toBe(true)
-      expect(hits.map((hit) => hit.distance)).toEqual(hits.map((hit) => hit.distance).toSorted((a, b) => a - b))
+      expect(hits.map((hit) => hit.distance!)).toEqual(hits.map((hit) => hit.distance!).toSorted((a, b) => a - b))
       found.push(recall(hits, nearest(metric, vectors, query, 10)))
     }
     expect(found.reduce((sum, value) => sum + value) / found.length).toBeGreaterThanOrEqual(0.9)

@@ -6,7 +6,10 @@ import { MIGRATION_LOCK } from '../../src/migrate/lock.ts'
 import { migrate } from '../../src/migrate/migrate.ts'
 import type { MigrationReport } from '../../src/migrate/report.ts'
 import { SQL_FOLDER } from '../../src/migrate/sql-files.ts'
+import { poll } from '../setup/connection.ts'
 import { createTestDatabase, type TestDatabase, useServer } from './support.ts'
+
+const WAITS = { message: () => 'nobody waits for the lock', timeoutMs: 10_000 }
 
 useServer()
 
@@ -58,14 +61,14 @@ describe('many migrations at once', () => {
     const run = migrate({ connectionString: database.url }).finally(() => {
       finished = true
     })
-    await waitUntil(async () => {
+    await poll(async () => {
       const waiting = await database.admin(
         `select from pg_locks where locktype = 'advisory' and not granted and classid = $1 and objid = $2
           and database = (select oid from pg_database where datname = current_database())`,
         [...MIGRATION_LOCK],
       )
-      return waiting.length === 1
-    })
+      return waiting.length === 1 || undefined
+    }, WAITS)
     expect(finished).toBe(false)
     await holder.query('commit')
     expect((await run).applied.length).toBeGreaterThan(1)
@@ -82,8 +85,9 @@ describe('many migrations at once', () => {
     )
     // Its own wait: other files run on the same server.
     const { processID } = second as pg.Client & { processID: number }
-    await waitUntil(
-      async () => (await database.admin('select from pg_locks where not granted and pid = $1', [processID])).length > 0,
+    await poll(
+      async () => (await database.admin('select from pg_locks where not granted and pid = $1', [processID]))[0],
+      WAITS,
     )
     await first.query('commit')
     expect(['23505', '42P06', '42710', 'XX000']).toContain(await collision)
@@ -100,11 +104,3 @@ test('a lock that the application holds for long is waited for in turns, and the
   setTimeout(() => void application.query('commit'), 2_300)
   expect(howOftenApplied([await run], 'functions/tenants.sql')).toBe(1)
 }, 30_000)
-
-async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error('the condition did not come true in 10 s')
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-}

@@ -33,12 +33,12 @@ describe('an installation by the ordinary owner of the database', () => {
     expect(kinds).toEqual([...kinds].sort((a, b) => order(a) - order(b)))
   })
 
-  test('makes three roles that nobody can log in as and row-level security binds', async () => {
+  test('makes four roles that nobody can log in as and row-level security binds', async () => {
     const roles = await database.admin(
       `select rolname, rolcanlogin, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb
-       from pg_roles where rolname like 'rowhouse\\_%' and rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin')`,
+       from pg_roles where rolname like 'rowhouse\\_%' and rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search')`,
     )
-    expect(roles).toHaveLength(3)
+    expect(roles).toHaveLength(4)
     for (const role of roles) {
       expect(role).toMatchObject({ rolcanlogin: false, rolsuper: false, rolbypassrls: false, rolcreaterole: false })
     }
@@ -52,14 +52,14 @@ describe('an installation by the ordinary owner of the database', () => {
     expect(rows).toEqual([{ current_user: 'rowhouse_app' }])
   })
 
-  test('makes rowhouse_owner the owner of everything in the schema', async () => {
+  test('makes rowhouse_owner the owner of everything in the schema but one function', async () => {
     const foreign = await database.admin(`
       select 'schema' as kind, nspname::text as name from pg_namespace
         where nspname = 'rowhouse' and nspowner <> 'rowhouse_owner'::regrole
       union all select 'relation', oid::regclass::text from pg_class
         where relnamespace = 'rowhouse'::regnamespace and relowner <> 'rowhouse_owner'::regrole
       union all select 'function', oid::regprocedure::text from pg_proc
-        where pronamespace = 'rowhouse'::regnamespace and proowner <> 'rowhouse_owner'::regrole
+        where pronamespace = 'rowhouse'::regnamespace and proowner <> case proname when 'find_words' then 'rowhouse_search'::regrole else 'rowhouse_owner'::regrole end
       union all select 'type', oid::regtype::text from pg_type
         where typnamespace = 'rowhouse'::regnamespace and typowner <> 'rowhouse_owner'::regrole`)
     expect(foreign).toEqual([])

@@ -6,7 +6,7 @@ import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { createTestDatabase, failureOf, type TestDatabase, type TestDatabaseOptions } from './support.ts'
 
-/** The three roles belong to every database of a server, so only a server of its own may lack or change them. */
+/** The four roles belong to every database of a server, so only a server of its own may lack or change them. */
 const server = useDatabase({ ownServer: true })
 
 describe('a server that never saw rowhouse', needs('ownServer', 'superuser'), () => {
@@ -28,15 +28,15 @@ describe('a server that never saw rowhouse', needs('ownServer', 'superuser'), ()
     return database
   }
 
-  test('gets the three roles, each with a comment', async () => {
+  test('gets the four roles, each with a comment', async () => {
     const database = await newDatabase()
     const { preparations } = await migrate({ connectionString: database.url })
-    expect(preparations[0]).toBe('create the roles rowhouse_owner, rowhouse_app, rowhouse_admin')
+    expect(preparations[0]).toBe('create the roles rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search')
     const roles = await database.admin(
       `select rolname, shobj_description(oid, 'pg_authid') as comment from pg_roles where rolname = any ($1)`,
       [ROLE_NAMES],
     )
-    expect(roles).toHaveLength(3)
+    expect(roles).toHaveLength(4)
     for (const { comment } of roles) expect(comment).toMatch(/\w/)
   })
 

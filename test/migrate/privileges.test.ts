@@ -76,12 +76,12 @@ describe('on a server', () => {
   })
 })
 
-/** The judgement alone, for servers that a test must not make: the three roles belong to every database of a server. */
+/** The judgement alone, for servers that a test must not make: the roles belong to every database of a server. */
 describe('from the facts', () => {
   const role = (name: string, facts: Partial<RoleFacts> = {}): RoleFacts => {
     return { name, superuser: false, bypassRls: false, canSet: true, canGrant: true, ...facts }
   }
-  const roles = [role('rowhouse_owner'), role('rowhouse_app'), role('rowhouse_admin')]
+  const roles = [role('rowhouse_owner'), role('rowhouse_app'), role('rowhouse_admin'), role('rowhouse_search')]
   const facts = (changes: Partial<ServerFacts> = {}): ServerFacts => ({
     versionNumber: 150020,
     version: '15.20',
@@ -109,11 +109,12 @@ describe('from the facts', () => {
   test('missing roles without CREATEROLE: the statements that create and grant them', () => {
     const error = findObstacle(facts({ roles: [], createRole: false, login: 'Deploy' }))
     expect(error?.message).toBe(
-      'Deploy may not create the roles rowhouse_owner, rowhouse_app, rowhouse_admin (it has no CREATEROLE).',
+      'Deploy may not create the roles rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search (it has no CREATEROLE).',
     )
     expect(error?.hint).toBe(
       'An administrator runs: create role rowhouse_owner nologin; create role rowhouse_app nologin; ' +
-        'create role rowhouse_admin nologin; grant rowhouse_owner, rowhouse_app, rowhouse_admin to "Deploy";',
+        'create role rowhouse_admin nologin; create role rowhouse_search nologin; ' +
+        'grant rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search to "Deploy";',
     )
   })
 
@@ -122,7 +123,7 @@ describe('from the facts', () => {
     const error = findObstacle(facts({ versionNumber: 170000, roles: foreign }))
     expect(error?.message).toContain('no ADMIN OPTION')
     expect(error?.hint).toContain(
-      'grant rowhouse_owner, rowhouse_app, rowhouse_admin to owner with inherit true, set true;',
+      'grant rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search to owner with inherit true, set true;',
     )
   })
 
@@ -141,8 +142,8 @@ describe('from the facts', () => {
 
   test('the steps besides files are named', () => {
     expect(listPreparations(facts({ roles: [] }))).toEqual([
-      'create the roles rowhouse_owner, rowhouse_app, rowhouse_admin',
-      'make owner a member of rowhouse_owner, rowhouse_app, rowhouse_admin',
+      'create the roles rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search',
+      'make owner a member of rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search',
       'let rowhouse_owner create schemas in the database app',
       'create the schema rowhouse',
     ])

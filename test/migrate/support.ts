@@ -34,7 +34,7 @@ export interface TestDatabase {
 }
 
 export interface TestDatabaseOptions {
-  /** Whether the login has CREATEROLE, and from 16 on may grant the three roles if they exist. */
+  /** Whether the login has CREATEROLE, and from 16 on may grant the roles if they exist. */
   readonly createRole?: boolean
   /** Added to the names of database and login, to try names that must be quoted. */
   readonly suffix?: string

@@ -105,7 +105,7 @@ describe('a listening connection that the network forgot', () => {
       pingMs: 100,
     })
     const events: string[] = []
-    notifications.listen('rowhouse_channels', {
+    notifications.subscribe('rowhouse_channels', {
       notified: (payload) => events.push(payload),
       lost: () => events.push('lost'),
       listening: () => events.push('listening'),

@@ -68,7 +68,7 @@ export async function grantRoles(client: pg.Client): Promise<void> {
 
 async function existingRoles(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
-    "select rolname as name from pg_roles where rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin')",
+    "select rolname as name from pg_roles where rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search')",
   )
   return rows.map(({ name }) => name)
 }

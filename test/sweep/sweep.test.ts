@@ -18,7 +18,17 @@ beforeAll(async () => {
 })
 afterAll(() => rowhouse.close())
 
-const NOTHING = { sessions: 0, values: 0, locks: 0, channelRows: 0, rateLimitCounters: 0, usageHours: 0 }
+const NOTHING = {
+  sessions: 0,
+  values: 0,
+  locks: 0,
+  channelRows: 0,
+  rateLimitCounters: 0,
+  queueRequests: 0,
+  usageHours: 0,
+  usageEvents: 0,
+  events: 0,
+}
 
 /** One of everything that ends by itself, and one of everything that stays. */
 async function fill(tenantId: string): Promise<void> {
@@ -74,7 +84,10 @@ test('a tenant that was suspended since it was listed is left out; any other err
     locks: async () => 0,
     channelRows: async () => 0,
     rateLimitCounters: async () => 0,
+    queueRequests: async () => 0,
     usageHours: async () => 0,
+    usageEvents: async () => 0,
+    events: async () => 0,
   }
   const swept = await sweepTenants(listed, sweeper)
   expect(swept.map(({ tenantId }) => tenantId)).toEqual(['a1', 'a3'])

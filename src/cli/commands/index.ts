@@ -21,6 +21,7 @@ import { tenantEraseCommand } from './tenant/erase.ts'
 import { tenantListCommand } from './tenant/list.ts'
 import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/move.ts'
 import { tenantReceiptsCommand } from './tenant/receipts.ts'
+import { usageCommand } from './usage.ts'
 
 /** Every command, in the order of the help text. `help` is built in. */
 export const COMMANDS: readonly Command[] = [
@@ -45,6 +46,7 @@ export const COMMANDS: readonly Command[] = [
   auditExportCommand,
   doctorCommand,
   proveCommand,
+  usageCommand,
   sweepCommand,
   demoCommand,
 ]

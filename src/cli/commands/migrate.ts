@@ -8,7 +8,7 @@ export const migrateCommand: Command = {
   name: 'migrate',
   summary: 'Install rowhouse into a database, or bring it up to this version',
   description:
-    'Creates the roles rowhouse_owner, rowhouse_app and rowhouse_admin, the schema rowhouse and everything in it.\n' +
+    'Creates the roles rowhouse_owner, rowhouse_app, rowhouse_admin and rowhouse_search, the schema rowhouse and everything in it.\n' +
     'Touches nothing else. Running it again, or in many processes at once, does no harm.\n\n' +
     'The login needs no superuser: it owns the database and has CREATEROLE, or an administrator prepared the roles\n' +
     '(the error says which statements). PostgreSQL 15 or later; pgvector is needed by collections alone.',

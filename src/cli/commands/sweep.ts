@@ -8,8 +8,9 @@ export const sweepCommand: Command = {
   name: 'sweep',
   summary: 'Remove what expired, of a tenant or of all',
   description:
-    'Removes sessions, values, locks and messages of channels that expired and idle counters, in small transactions, and\n' +
-    'brings the rollups of usage up to date. The login must be a member of rowhouse_app and rowhouse_admin. Run it regularly.',
+    'Removes sessions, values, locks and messages of channels that expired, idle counters and old events, in small\n' +
+    'transactions, and brings the rollups of usage up to date. The login must be a member of rowhouse_app and\n' +
+    'rowhouse_admin. Run it regularly.',
   positionals: ['[tenant]'],
   options: TENANT_OPTIONS,
   examples: ['rowhouse sweep', 'rowhouse sweep acme --json'],
@@ -34,15 +35,38 @@ export const sweepCommand: Command = {
         total(({ locks }) => locks),
         total(({ channelRows }) => channelRows),
         total(({ rateLimitCounters }) => rateLimitCounters),
+        total(({ queueRequests }) => queueRequests),
         total(({ usageHours }) => usageHours),
+        total(({ usageEvents }) => usageEvents),
+        total(({ events }) => events),
       ]
-      const headers = ['tenants', 'sessions', 'values', 'locks', 'of channels', 'counters', 'hours of usage']
+      const headers = [
+        'tenants',
+        'sessions',
+        'values',
+        'locks',
+        'of channels',
+        'counters',
+        'queued',
+        'hours of usage',
+        'usage events',
+        'events',
+      ]
       for (const line of formatTable(headers, [row])) output.line(line)
     }
     return EXIT_OK
   },
 }
 
-function removed({ sessions, values, locks, channelRows, rateLimitCounters }: SweptTenant): number {
-  return sessions + values + locks + channelRows + rateLimitCounters
+function removed({
+  sessions,
+  values,
+  locks,
+  channelRows,
+  rateLimitCounters,
+  queueRequests,
+  usageEvents,
+  events,
+}: SweptTenant): number {
+  return sessions + values + locks + channelRows + rateLimitCounters + queueRequests + usageEvents + events
 }

@@ -32,7 +32,7 @@ export const ingestDocuments: DemoStep = async ({ show, database, rowhouse, embe
   show.claim('Every tenant has its own passages and no others', stored, ingested)
 }
 
-/** Searches each tenant's documents. */
+/** Searches each tenant's documents, by vectors and by words. */
 export const searchDocuments: DemoStep = async (run) => {
   run.show.section('Search')
   for (const [key, archive] of Object.entries(ARCHIVES)) {
@@ -55,7 +55,8 @@ export const searchDocuments: DemoStep = async (run) => {
 
 async function search({ show, database, rowhouse, embed }: DemoRun, key: Key, question: string, limit = 3) {
   const id = database.tenantIds[key]
-  const hits = await rowhouse.tenant(id).documents(DEMO_COLLECTION, { embed }).search({ text: question, limit })
+  const documents = rowhouse.tenant(id).documents(DEMO_COLLECTION, { embed })
+  const hits = await documents.search({ mode: 'hybrid', match: 'any', text: question, limit })
   if (limit > 3) return hits
   show.code(`${id}: "${question}"`)
   show.table(

@@ -12,7 +12,11 @@ export const eraseTenant: DemoStep = async (run) => {
   const before = await countAll(run)
   show.code(`select rowhouse.erase_tenant('${roosevelt}')`)
   const receipt = await rowhouse.tenants.erase(roosevelt)
-  show.table(['table', 'rows erased'], [...Object.entries(receipt.tables), ['in all', receipt.rows]])
+  const erased = Object.entries(receipt.tables).filter(([, rows]) => rows > 0)
+  show.table(
+    ['table', 'rows erased'],
+    [...erased, [`in all ${Object.keys(receipt.tables).length} tables`, receipt.rows]],
+  )
   show.text(
     `Receipt ${receipt.erasureNumber} of ${receipt.erasedAt}, by ${receipt.erasedBy}; ` +
       `digest ${receipt.auditDigest.slice(0, 16)}..., chained to the receipt before.`,
@@ -29,8 +33,13 @@ export const eraseTenant: DemoStep = async (run) => {
     verified.filter((erasure) => !erasure.intact || erasure.tenantId === roosevelt),
     [{ erasureNumber: receipt.erasureNumber, tenantId: roosevelt, intact: true }],
   )
-  const { [AUDIT_TABLE]: audited = 0 } = receipt.tables
-  show.claim('As many rows were erased as the tenant had', receipt.rows - audited, before[roosevelt])
+  const { [AUDIT_TABLE]: audited = 0, [DEMO_TABLE]: annotations = 0 } = receipt.tables
+  const { [`rowhouse.documents_${DEMO_COLLECTION}`]: documents = 0, 'rowhouse.usage_events': events } = receipt.tables
+  show.claim(
+    'As many documents, annotations and records of usage were erased as the tenant had',
+    [documents + annotations, events],
+    [before[roosevelt], 1],
+  )
   const { intact, purgedEntries } = await rowhouse.auditLog.verify(roosevelt, { anchor: receipt.audit.digest })
   show.claim(
     `Its audit trail is gone too; the chain of digests still shows that none of the ${audited} entries was changed before`,

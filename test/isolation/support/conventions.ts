@@ -32,8 +32,22 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   reseal_credential: 'replaces an encrypted credential of the tenant of the transaction that the caller has seen',
   append_audit:
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
+  find_words: 'searches by the index of words as rowhouse_search, which sees less than the application',
   record_usage: 'the same, for usage events',
   roll_up_usage: 'the same, for rollups',
+  sweep_usage_events: 'deletes usage events of the tenant of the transaction that are older than it keeps them',
+  join_queue: 'reads and writes the schedule of queues, which no tenant may; works with the tenant of the transaction',
+  renew_tickets: 'the same',
+  leave_queue: 'the same',
+  queue_position: 'the same; tells the tenant how many will get a slot before it, and nothing of whose they are',
+  queue_utilization: 'reads the tickets of the tenant of the transaction',
+  sweep_queue_requests: 'deletes requests of the tenant of the transaction whose tickets are gone',
+}
+
+/** Functions that belong to another role than rowhouse_owner, and to which; and why. */
+const FUNCTIONS_OF_OTHERS: Readonly<Record<string, string>> = {
+  // Sees what a search looks for, of the tenant of the transaction: search-role.test.ts.
+  find_words: 'rowhouse_search',
 }
 
 /** The source of a function `p`. */
@@ -86,7 +100,7 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
           where p.prosecdef and p.proname <> all ($2)
             and (has_function_privilege('rowhouse_app', p.oid, 'execute') or has_function_privilege('public', p.oid, 'execute'))
         union all select 'belongs to a role that policies do not hold for' where o.rolsuper or o.rolbypassrls
-        union all select 'does not belong to rowhouse_owner' where o.rolname <> 'rowhouse_owner'
+        union all select 'does not belong to rowhouse_owner' where o.rolname <> coalesce($4::jsonb ->> p.proname, 'rowhouse_owner')
         union all select 'is leakproof' where p.proleakproof
         -- Folded into a cached plan, where the next tenant finds it.
         union all select 'is immutable and reads a setting'
@@ -98,6 +112,7 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
       Object.keys(PUBLIC_FUNCTIONS),
       Object.keys(DEFINER_FUNCTIONS_OF_THE_APPLICATION),
       Object.keys(QUALIFIED_FUNCTIONS),
+      JSON.stringify(FUNCTIONS_OF_OTHERS),
     ],
   )
   return rows
@@ -162,7 +177,7 @@ export async function uncommented(client: pg.ClientBase): Promise<string[]> {
           and obj_description(p.oid, 'pg_policy') is null
       union all
       select 'role ' || r.rolname from pg_roles r
-        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin') and shobj_description(r.oid, 'pg_authid') is null
+        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search') and shobj_description(r.oid, 'pg_authid') is null
       order by 1`,
   )
   return rows.map(({ object }) => object)
@@ -176,17 +191,18 @@ export async function unownedObjects(client: pg.ClientBase): Promise<string[]> {
         where c.relnamespace in (select oid from ours) and c.relowner <> 'rowhouse_owner'::regrole
       union all
       select 'function ' || p.oid::regprocedure from pg_proc p
-        where p.pronamespace in (select oid from ours) and p.proowner <> 'rowhouse_owner'::regrole
+        where p.pronamespace in (select oid from ours) and pg_get_userbyid(p.proowner) <> coalesce($1::jsonb ->> p.proname, 'rowhouse_owner')
       union all
       select 'schema ' || n.nspname from pg_namespace n where n.oid in (select oid from ours) and n.nspowner <> 'rowhouse_owner'::regrole
       union all
       select format('role %s: exempt, or able to log in or to create', r.rolname) from pg_roles r
-        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin')
+        where r.rolname in ('rowhouse_owner', 'rowhouse_app', 'rowhouse_admin', 'rowhouse_search')
           and (r.rolsuper or r.rolbypassrls or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolreplication)
       union all
       select format('role %s is a member of %s', m.member::regrole, m.roleid::regrole) from pg_auth_members m
-        where m.member in ('rowhouse_owner'::regrole, 'rowhouse_app'::regrole, 'rowhouse_admin'::regrole)
+        where m.member in ('rowhouse_owner'::regrole, 'rowhouse_app'::regrole, 'rowhouse_admin'::regrole, 'rowhouse_search'::regrole)
       order by 1`,
+    [JSON.stringify(FUNCTIONS_OF_OTHERS)],
   )
   return rows.map(({ object }) => object)
 }

@@ -1,7 +1,7 @@
 import type pg from 'pg'
 
 /**
- * Every privilege that PUBLIC, the application and operators have on an object of rowhouse, as text that people read:
+ * Every privilege that PUBLIC, the application, operators and full-text search have on an object of rowhouse, as text that people read:
  * one line for each object. An object without a line gives none of them anything. Read from the catalogs.
  */
 export async function privilegeManifest(client: pg.ClientBase): Promise<string> {
@@ -16,7 +16,7 @@ export async function privilegeManifest(client: pg.ClientBase): Promise<string> 
   return `${HEAD}${lines.join('\n')}\n`
 }
 
-const HEAD = `Every privilege of PUBLIC, rowhouse_app and rowhouse_admin on the objects of rowhouse.
+const HEAD = `Every privilege of PUBLIC, rowhouse_app, rowhouse_admin and rowhouse_search on the objects of rowhouse.
 Compared with the catalogs by privileges.test.ts. After a change that was meant, write it again:
 npx vitest run test/isolation/privileges.test.ts -u
 `
@@ -73,6 +73,6 @@ const PRIVILEGES = `
       string_agg(g.privilege, ', ' order by g.privilege) as privileges
     from granted g
     -- The rights that the migrating login has on its own database are its own business.
-    where g.grantee = 0 or g.grantee in ('rowhouse_app'::regrole, 'rowhouse_admin'::regrole)
+    where g.grantee = 0 or g.grantee in ('rowhouse_app'::regrole, 'rowhouse_admin'::regrole, 'rowhouse_search'::regrole)
     group by g.place, g.object, g.grantee
     order by g.place, g.object collate "C", 2`
