@@ -16,7 +16,7 @@ export default async function bench({ urls: { owner, app } }: BenchContext): Pro
   const admin = new pg.Client(owner)
   await admin.connect()
   await admin.query(`create table outbox (id bigserial primary key, channel text not null, payload jsonb not null);
-    grant insert on outbox to public; grant usage on sequence outbox_id_seq to public`)
+    grant select, insert on outbox to public; grant usage on sequence outbox_id_seq to public`)
   await admin.end()
   const options = { connectionString: app!, poolOptions: { max: CALLERS } }
   const [publisher, subscriber] = [createRowhouse(options), createRowhouse(options)]
