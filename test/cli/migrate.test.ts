@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { MIGRATION_LOCK } from '../../src/migrate/lock.ts'
+import { poll } from '../setup/connection.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { runCli } from './run-cli.ts'
@@ -69,6 +70,13 @@ describe('rowhouse migrate, from an empty database on', () => {
     await holder.query("update rowhouse.applied_functions set checksum = 'x'; commit")
     await holder.query(`begin; select pg_advisory_xact_lock(${MIGRATION_LOCK.join(', ')})`)
     const run = runCli(['migrate', '--database-url', url])
+    const waits = `select from pg_locks where locktype = 'advisory' and not granted and classid = $1 and objid = $2
+      and database = (select oid from pg_database where datname = current_database())`
+    await poll(async () => (await holder.query(waits, [...MIGRATION_LOCK])).rows[0], {
+      message: () => 'nobody waits for the lock',
+      timeoutMs: 15_000,
+    })
+    // It says so after two seconds.
     await new Promise((resolve) => setTimeout(resolve, 2500))
     await holder.query('commit')
     const { exitCode, stdout } = await run
