@@ -37,6 +37,11 @@ test('negative control: without the lock on the account, the constraint of the t
   const { source } = rows[0]!
   expect(source).toContain('for update of a')
   await superuser.query(source.replace('for update of a', ''))
-  const { problems } = await runRandomOperations({ urls: urls(), operations: 5000, seed: seed + 1 })
-  expect(problems.filter((problem) => problem.includes('quota_counters_within_allowance'))).not.toEqual([])
+  // Whether two calls race at the edge of a limit is chance, so there are several histories.
+  let stopped: string[] = []
+  for (let history = 1; history <= 8 && stopped.length === 0; history++) {
+    const { problems } = await runRandomOperations({ urls: urls(), operations: 5000, seed: seed + history })
+    stopped = problems.filter((problem) => problem.includes('quota_counters_within_allowance'))
+  }
+  expect(stopped).not.toEqual([])
 })

@@ -247,7 +247,12 @@ describe('every mutant is noticed', TIMEOUT, () => {
       ),
     ]
     expect(mutants.length).toBeGreaterThan(100)
-    expect(await survivors(clients.owner, mutants, 'conventions')).toEqual([])
+    // From PostgreSQL 16 on, the login does not inherit the one role that owns a single function.
+    const bySearch = mutants.map(({ name, sql }) => ({
+      name,
+      sql: sql.includes('rowhouse.find_words(') ? `set local role rowhouse_search; ${sql}` : sql,
+    }))
+    expect(await survivors(clients.owner, bySearch, 'conventions')).toEqual([])
   })
 
   /** Functions that do nothing, or the wrong thing. */

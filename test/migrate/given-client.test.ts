@@ -65,7 +65,9 @@ test('a client that works as another role keeps it', async () => {
   await database.admin(`create role ${group}; grant ${group} to ${database.login}`)
   await database.admin(`alter database ${database.name} owner to ${group}; alter role ${group} createrole`)
   if (database.serverVersion >= 160000) {
-    await database.admin(`grant rowhouse_owner, rowhouse_app, rowhouse_admin to ${group} with admin option`)
+    await database.admin(
+      `grant rowhouse_owner, rowhouse_app, rowhouse_admin, rowhouse_search to ${group} with admin option`,
+    )
   }
   await client.query(`set role ${group}`)
   const before = await session()

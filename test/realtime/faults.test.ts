@@ -91,7 +91,7 @@ describe('a listening connection that the network forgot', () => {
     await publish('stuck', 0)
     await received.until(1)
     // The next read is sent over a connection that nobody answers on.
-    expect(pool.idleCount).toBeGreaterThan(0)
+    await expect.poll(() => pool.idleCount).toBeGreaterThan(0)
     proxy.halfOpen()
     proxy.resume()
     await publish('stuck', 1)

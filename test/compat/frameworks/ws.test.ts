@@ -25,11 +25,16 @@ beforeAll(async () => {
     webSockets.handleUpgrade(request, connection, head, async (socket) => {
       const tenantRequest = upgraded ?? (await sockets.authenticate(socket, request))
       if (tenantRequest === undefined) return
-      socket.on('message', async (data: RawData) => {
-        const { rows } = await sql<{ tenant: string }>`select current_setting('app.tenant_id') as tenant`.execute(
+      // Answers in the order of the messages, whichever query ends first.
+      let answered = Promise.resolve()
+      socket.on('message', (data: RawData) => {
+        const asked = sql<{ tenant: string }>`select current_setting('app.tenant_id') as tenant`.execute(
           tenantRequest.tenant.db,
         )
-        socket.send(JSON.stringify({ tenant: rows[0]!.tenant, echo: data.toString() }))
+        answered = answered.then(async () => {
+          const { rows } = await asked
+          socket.send(JSON.stringify({ tenant: rows[0]!.tenant, echo: data.toString() }))
+        })
       })
     })
   })
