@@ -35,11 +35,11 @@ begin
       'efSearch', c.ef_search,
       'm', c.m,
       'efConstruction', c.ef_construction,
-      'indexed', rowhouse.has_vector_index(c.relation),
+      'indexed', rowhouse.has_index(c.relation, 'hnsw'),
       'createdAt', c.created_at,
       'change', (
         select jsonb_build_object('state', o.state, 'model', o.model, 'dimensions', o.dimensions, 'table', o.relation::text,
-            'indexed', rowhouse.has_vector_index(o.relation))
+            'indexed', rowhouse.has_index(o.relation, 'hnsw'))
           from rowhouse.collections o where o.name = c.name and o.state <> 'current'))
     into v_result
     from rowhouse.collections c where c.name = p_name and c.state = 'current';

@@ -68,7 +68,7 @@ $$;
 comment on function rowhouse.check_pgvector(text) is
   'The schema of pgvector when it has this element type and its roles may use it; raises RH022 with the mend otherwise.';
 
-create or replace function rowhouse.has_vector_index(p_relation regclass) returns boolean
+create or replace function rowhouse.has_index(p_relation regclass, p_method name) returns boolean
   language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
@@ -77,12 +77,12 @@ begin
     select from pg_index i
       join pg_class c on c.oid = i.indexrelid
       join pg_am a on a.oid = c.relam
-      where i.indrelid = p_relation and i.indisvalid and a.amname = 'hnsw');
+      where i.indrelid = p_relation and i.indisvalid and a.amname = p_method);
 end
 $$;
 
-comment on function rowhouse.has_vector_index(regclass) is
-  'Whether the table or partition has a usable HNSW index.';
+comment on function rowhouse.has_index(regclass, name) is
+  'Whether the table or partition has a usable index of this method: hnsw of vectors, gin of words.';
 
 create or replace function rowhouse.vector_index(p_relation regclass, p_except regclass default null) returns regclass
   language plpgsql stable
@@ -116,28 +116,12 @@ $$;
 comment on function rowhouse.default_exact_limit(integer) is
   'Up to how many documents of a tenant an exact search is no slower than one by the index of a shared partition.';
 
-create or replace function rowhouse.has_words_index(p_relation regclass) returns boolean
-  language plpgsql stable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return exists (
-    select from pg_index i
-      join pg_class c on c.oid = i.indexrelid
-      join pg_am a on a.oid = c.relam
-      where i.indrelid = p_relation and i.indisvalid and a.amname = 'gin');
-end
-$$;
-
-comment on function rowhouse.has_words_index(regclass) is
-  'Whether the table or partition has a usable index for full-text search.';
-
 create or replace function rowhouse.index_words(p_relation regclass) returns boolean
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if rowhouse.has_words_index(p_relation) or not exists (
+  if rowhouse.has_index(p_relation, 'gin') or not exists (
       select from pg_attribute a where a.attrelid = p_relation and a.attname = 'words' and not a.attisdropped) then
     return false;
   end if;
@@ -187,7 +171,7 @@ begin
     null, null, v_m, v_ef_construction);
   v_old := rowhouse.vector_index(v_collection.relation);
   if v_old is not null and v_collection.m = v_m and v_collection.ef_construction = v_ef_construction
-      and rowhouse.has_vector_index(v_collection.relation) then
+      and rowhouse.has_index(v_collection.relation, 'hnsw') then
     return rowhouse.index_words(v_collection.relation);
   end if;
 
@@ -217,10 +201,10 @@ comment on function rowhouse.index_collection(text, integer, integer, text, text
   'Builds the HNSW index of a collection on every partition, or builds it anew with other settings, and the index for full-text search where it is missing; writers wait meanwhile, searches only while the old index is dropped. p_maintenance_work_mem: memory for the build, for example 1GB; a build that fits in it is many times faster. p_state => ''next'': of the version that a change of the model fills. Returns false when the indexes are there already. Raises RH020, RH021, RH032 (transactions that use the collection did not finish in time; nothing changed).';
 
 revoke execute on function
-  rowhouse.pgvector_schema(), rowhouse.check_pgvector(text), rowhouse.has_vector_index(regclass),
+  rowhouse.pgvector_schema(), rowhouse.check_pgvector(text), rowhouse.has_index(regclass, name),
   rowhouse.vector_index(regclass, regclass), rowhouse.default_exact_limit(integer),
-  rowhouse.has_words_index(regclass), rowhouse.index_words(regclass),
+  rowhouse.index_words(regclass),
   rowhouse.index_collection(text, integer, integer, text, text)
   from public;
 grant execute on function rowhouse.index_collection(text, integer, integer, text, text) to rowhouse_admin;
-grant execute on function rowhouse.pgvector_schema(), rowhouse.has_vector_index(regclass), rowhouse.has_words_index(regclass) to rowhouse_app, rowhouse_admin;
+grant execute on function rowhouse.pgvector_schema(), rowhouse.has_index(regclass, name) to rowhouse_app, rowhouse_admin;

@@ -216,7 +216,7 @@ begin
     raise exception using errcode = 'invalid_transaction_state', message = 'a model is switched in isolation level read committed only';
   end if;
   v_missing := rowhouse.count_unembedded(p_name);
-  if v_missing = 0 and rowhouse.has_vector_index(v_current.relation) and not rowhouse.has_vector_index(v_next.relation) then
+  if v_missing = 0 and rowhouse.has_index(v_current.relation, 'hnsw') and not rowhouse.has_index(v_next.relation, 'hnsw') then
     raise exception using errcode = 'RH027', message = format('the new version of collection "%s" has no index yet', p_name),
       hint = format('select rowhouse.index_collection(%L, p_state => ''next'')', p_name);
   elsif v_missing = 0 then

@@ -185,7 +185,7 @@ $$;
 comment on function rowhouse.guard_tenant_write() is
   'Statement trigger of every tenant table: a write takes the shared lock of its tenant and checks its status again, so that no row is written while or after the tenant is erased, whatever client wrote it.';
 
-create or replace function rowhouse.enter_tenant_write() returns text
+create or replace function rowhouse.enter_tenant_write(p_statuses text[] default '{active}') returns text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -210,15 +210,15 @@ begin
   else
     select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
   end if;
-  if v_status is distinct from 'active' then
+  if v_status is null or v_status <> all (p_statuses) then
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;
   return v_tenant;
 end
 $$;
 
-comment on function rowhouse.enter_tenant_write() is
-  'What guard_tenant_write does for a statement, once for a function that writes several tables which only functions write: waits for an erasure of the tenant, makes later ones wait, and checks that the tenant may work. Returns the tenant.';
+comment on function rowhouse.enter_tenant_write(text[]) is
+  'What guard_tenant_write does for a statement, once for a function that writes several tables which only functions write: waits for an erasure of the tenant, makes later ones wait, and checks that the tenant may work, which tenants of p_statuses may. Returns the tenant.';
 
 -- The default of the parameter is evaluated where the function is called, so it is the caller's search path.
 create or replace function rowhouse.startup_check(p_search_path name[] default current_schemas(true)) returns jsonb
@@ -263,7 +263,7 @@ comment on function rowhouse.startup_check(name[]) is
 
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
-  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
+  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.startup_check(name[])
   from public;
 

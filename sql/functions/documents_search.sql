@@ -129,7 +129,7 @@ begin
     select case p_strategy when 'auto' then l.exact_limit else 0 end into v_exact_limit
       from rowhouse.locate_collection(null, null, p_relation) l;
     select e.leaf, e.own, e.documents into leaf, v_own, documents from rowhouse.tenant_extent(p_relation, v_exact_limit) e;
-    if documents > v_exact_limit and rowhouse.has_vector_index(leaf) then
+    if documents > v_exact_limit and rowhouse.has_index(leaf, 'hnsw') then
       select array_agg(h) into hits
         from rowhouse.search_by_index(p_relation, p_embedding, p_limit, p_filter, v_own, documents) h;
       -- An index gives up after a number of candidates. Whether there are more documents, only the exact search knows.
@@ -164,7 +164,7 @@ begin
   if v_documents is null or v_documents <= v_scan_limit and v_leaf is not null then
     select e.leaf, e.documents into v_leaf, v_documents from rowhouse.tenant_extent(p_relation, v_scan_limit) e;
   end if;
-  if v_documents > v_scan_limit and rowhouse.has_words_index(v_leaf) then
+  if v_documents > v_scan_limit and rowhouse.has_index(v_leaf, 'gin') then
     strategy := 'index';
     select array_agg(w.document_id), array_agg(w.rank) into ids, ranks
       from rowhouse.find_words(p_relation, p_text, p_match, p_limit, p_filter) w;

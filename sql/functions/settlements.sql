@@ -14,7 +14,8 @@ create or replace function rowhouse.settle(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_settlement();
+  -- A tenant that was suspended meanwhile too; not one that is being erased.
+  v_tenant text := rowhouse.enter_tenant_write('{active,suspended,inactive}');
   v_account record;
   v_event rowhouse.usage_events;
   v_reservation rowhouse.reservations;
@@ -137,7 +138,8 @@ create or replace function rowhouse.release(p_request_id text, p_failed boolean 
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_settlement();
+  -- A tenant that was suspended meanwhile too; not one that is being erased.
+  v_tenant text := rowhouse.enter_tenant_write('{active,suspended,inactive}');
   v_account record := rowhouse.open_account(v_tenant);
   v_reservation rowhouse.reservations := rowhouse.find_reservation(v_tenant, p_request_id);
 begin

@@ -3,6 +3,7 @@ import * as z from 'zod'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { storableJson, storableText } from '../documents/parse-text.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { parseSpan } from '../usage/usage.ts'
 
 /** What an event is told with; all of it may be left out. */
@@ -156,12 +157,6 @@ export class Analytics {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    for (let total = 0; ; ) {
-      const { rows } = await sql<{ deleted: number }>`select rowhouse.sweep_events(${batchSize}) as deleted`.execute(
-        this.#executor.db,
-      )
-      total += rows[0]!.deleted
-      if (rows[0]!.deleted < batchSize) return total
-    }
+    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_events(${batchSize})`)
   }
 }

@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto'
 import { createRowhouseError } from '../errors.ts'
-import type { Notifications } from './notifications.ts'
+import { announcementOf, type Notifications } from './notifications.ts'
 
 /** Told when the status of a tenant changed: suspended, resumed, erased. */
 export interface TenantChangeListener {
@@ -25,13 +24,8 @@ export function watchTenantChanges(notifications: Notifications, listener: Tenan
     )
   }
   return notifications.subscribe('rowhouse_tenants', {
-    notified: (payload) => listener.changed({ concerns: (tenantId) => digestOf(tenantId) === payload }),
+    notified: (payload) => listener.changed({ concerns: (tenantId) => announcementOf(tenantId) === payload }),
     lost: () => listener.lost?.(),
     listening: () => listener.listening?.(),
   })
-}
-
-/** As the database announces a tenant: whoever listens learns no id from it. */
-function digestOf(tenantId: string): string {
-  return createHash('sha256').update(tenantId).digest('hex').slice(0, 32)
 }

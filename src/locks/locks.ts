@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { Lock } from './lock.ts'
 import { parseAcquire, parseLockName, parseWithLock } from './parse-lock.ts'
 
@@ -122,13 +123,7 @@ export class Locks {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    for (let total = 0; ; ) {
-      const { rows } = await sql<{ deleted: number }>`select rowhouse.sweep_locks(${batchSize}) as deleted`.execute(
-        this.#executor.db,
-      )
-      total += rows[0]!.deleted
-      if (rows[0]!.deleted < batchSize) return total
-    }
+    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_locks(${batchSize})`)
   }
 
   async #tryAcquire(name: string, leaseMs: number): Promise<Lock | undefined> {

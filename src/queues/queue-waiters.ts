@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { ContextRuntime } from '../context/context-runtime.ts'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
-import type { Notifications } from '../context/notifications.ts'
+import { announcementOf, type Notifications } from '../context/notifications.ts'
 import { RowhouseError } from '../errors.ts'
 import type { QueueStatements, TicketState } from './queue-statements.ts'
 
@@ -53,7 +52,7 @@ export class QueueWaiters {
   async wait(statements: QueueStatements, ticket: string, keepMs: number, signal: AbortSignal): Promise<TicketState> {
     signal.throwIfAborted()
     const group = this.#group(statements, keepMs)
-    const digest = digestOf(ticket)
+    const digest = announcementOf(ticket)
     let abort: (() => void) | undefined
     try {
       return await new Promise<TicketState>((resolve, reject) => {
@@ -178,11 +177,6 @@ export class QueueWaiters {
     }
     return granted
   }
-}
-
-/** As the database announces a ticket: whoever listens learns no ticket from it. */
-function digestOf(ticket: string): string {
-  return createHash('sha256').update(ticket).digest('hex').slice(0, 32)
 }
 
 const waitersOfRuntimes = new WeakMap<ContextRuntime, QueueWaiters>()

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseTenantId } from '../context/context-options.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { parseWindows, type RateLimitWindow } from './rate-limit-options.ts'
 
 /** The windows of a limit, or the name of a tier whose windows it shall have, for example `professional`. */
@@ -53,15 +54,8 @@ export function createRateLimits({ db }: AdminExecutor): RateLimits {
       )
     },
     async sweep(tenantId) {
-      const id = parseTenantId(tenantId)
-      for (let total = 0; ; ) {
-        const { rows } = await sql<{ swept: number }>`
-          select rowhouse.sweep_rate_limits(${id}, ${SWEEP_BATCH}) as swept
-        `.execute(db)
-        const { swept } = rows[0]!
-        total += swept
-        if (swept < SWEEP_BATCH) return total
-      }
+      const call = sql`rowhouse.sweep_rate_limits(${parseTenantId(tenantId)}, ${SWEEP_BATCH})`
+      return sweepInBatches(db, SWEEP_BATCH, call)
     },
   }
 }

@@ -1,10 +1,7 @@
 import { type Kysely, sql } from 'kysely'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 
 /** Deletes what channels of a tenant keep no longer, in batches of a transaction each; returns how many rows. */
-export async function sweepChannels(db: Kysely<any>, batchSize = 1000): Promise<number> {
-  for (let total = 0; ; ) {
-    const { rows } = await sql<{ deleted: number }>`select rowhouse.sweep_channels(${batchSize}) as deleted`.execute(db)
-    total += rows[0]!.deleted
-    if (rows[0]!.deleted < batchSize) return total
-  }
+export function sweepChannels(db: Kysely<any>, batchSize = 1000): Promise<number> {
+  return sweepInBatches(db, batchSize, sql`rowhouse.sweep_channels(${batchSize})`)
 }

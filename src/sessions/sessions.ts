@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { decodeCursor, encodeCursor } from './cursor.ts'
 import type {
   Appended,
@@ -274,13 +275,7 @@ export class Sessions {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 100 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    for (let total = 0; ; ) {
-      const { rows } = await sql<{ deleted: number }>`select rowhouse.sweep_sessions(${batchSize}) as deleted`.execute(
-        this.#executor.db,
-      )
-      total += rows[0]!.deleted
-      if (rows[0]!.deleted < batchSize) return total
-    }
+    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_sessions(${batchSize})`)
   }
 
   /**

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { assertOwnRow } from '../context/own-row.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { decodeCursor, encodeCursor } from '../sessions/cursor.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import {
   parseIncrement,
   parseKey,
@@ -201,11 +202,7 @@ export class State {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    for (let total = 0; ; ) {
-      const deleted = await this.#ask<number>(sql`rowhouse.sweep_state(${batchSize})`)
-      total += deleted
-      if (deleted < batchSize) return total
-    }
+    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_state(${batchSize})`)
   }
 
   async #ask<T>(call: RawBuilder<unknown>): Promise<T> {

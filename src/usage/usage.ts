@@ -3,6 +3,7 @@ import type { SettleDetails, Settlement } from '../budgets/budget-types.ts'
 import { type Units, unitsToJson } from '../budgets/units.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
+import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { formatEvent, headerOf } from './usage-format.ts'
 import type {
   UsageDifference,
@@ -96,13 +97,7 @@ export class Usage {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    for (let total = 0; ; ) {
-      const { rows } = await sql<{
-        deleted: number
-      }>`select rowhouse.sweep_usage_events(${batchSize}) as deleted`.execute(this.#executor.db)
-      total += rows[0]!.deleted
-      if (rows[0]!.deleted < batchSize) return total
-    }
+    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_usage_events(${batchSize})`)
   }
 
   /**
