@@ -2,6 +2,7 @@ import type { Kysely, Log, TransactionSettings } from 'kysely'
 import { sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { createSessionIdentity } from './session-identity.ts'
+import { singleStatements } from './single-statement.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
 import { TransactionSession } from './transaction-session.ts'
 
@@ -24,7 +25,15 @@ export function createAdminExecutor(source: ConnectionSource, log: Log): AdminEx
   const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
     keepTraces: false,
   })
-  const db = createTenantKysely<any>({ statements: connections, connections, beforeCompile: (node) => node }, [])
+  const db = createTenantKysely<any>(
+    {
+      executeSingle: singleStatements(source, identity, log),
+      statements: connections,
+      connections,
+      beforeCompile: (node) => node,
+    },
+    [],
+  )
   return {
     db,
     transaction: (fn, { isolationLevel, accessMode } = {}) => {

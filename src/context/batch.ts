@@ -77,19 +77,19 @@ export function sendBatch(client: PoolClient, batch: Batch): SentBatch {
     endTag: query.endTag,
     status,
   })
-  const ended = new Promise<BatchOutcome>((resolve) => {
-    query.onEnd = () => resolve(describe(undefined, null))
-  })
-  const completed = new Promise<BatchOutcome>((resolve) => {
-    // The client replaces `callback` to put its query_timeout around it, so every end of the query goes through it.
-    query.callback = (error) => {
-      const failed = error !== null && error !== undefined
-      const failure = failed ? { error, phase: query.phase } : undefined
-      resolve(describe(failure, failed ? null : client.getTransactionStatus()))
-    }
-  })
+  const outcome = Promise.withResolvers<BatchOutcome>()
+  const completed = Promise.withResolvers<BatchOutcome>()
+  query.onEnd = () => outcome.resolve(describe(undefined, null))
+  // The client replaces `callback` to put its query_timeout around it, so every end of the query goes through it.
+  query.callback = (error) => {
+    const failed = error !== null && error !== undefined
+    const failure = failed ? { error, phase: query.phase } : undefined
+    const whole = describe(failure, failed ? null : client.getTransactionStatus())
+    outcome.resolve(whole)
+    completed.resolve(whole)
+  }
   client.query(query)
-  return { outcome: Promise.race([ended, completed]), completed }
+  return { outcome: outcome.promise, completed: completed.promise }
 }
 
 interface BatchQuery extends RunningQuery {

@@ -13,6 +13,9 @@ export interface ConnectionSourceOptions {
   readonly pipeline: boolean
 }
 
+/** After a connection could not be opened ahead, for how long none is. */
+const SPARE_PAUSE_MS = 10_000
+
 /** Hands out clients of a pool as leases. */
 export class ConnectionSource {
   /** Whether statements may be sent before the one in front of them has been answered. */
@@ -22,6 +25,8 @@ export class ConnectionSource {
   readonly #pool: pg.Pool
   readonly #owned: boolean
   readonly #returning = new ReturningClients()
+  /** When the next connection may be opened ahead. */
+  #nextSpareAt = 0
 
   constructor({ pool, owned, pipeline }: ConnectionSourceOptions) {
     this.#pool = pool
@@ -43,8 +48,14 @@ export class ConnectionSource {
   /** Checks a client out; waits while all are in use. Stops waiting when the signal aborts. */
   async acquire(signal?: AbortSignal): Promise<ClientLease> {
     signal?.throwIfAborted()
-    // Opening a connection takes far longer than cleaning one.
-    if (this.#pool.idleCount === 0) await this.#returning.next()
+    if (this.#pool.idleCount === 0) {
+      const returning = this.#returning.next()
+      if (returning !== undefined) {
+        this.#openSpare()
+        // Opening a connection takes far longer than cleaning one.
+        await returning
+      }
+    }
     const connecting = this.#pool.connect().then((client) => client as unknown as PoolClient)
     let client: PoolClient
     try {
@@ -59,6 +70,20 @@ export class ConnectionSource {
     }
     // The application may count the clients of a pool that it made, so there a release waits for the clean-up.
     return new ClientLease(client, this.#returning, { waitsUntilClean: !this.#owned })
+  }
+
+  /**
+   * Opens one more connection if the pool has room: who comes again right away, while the connection of the last
+   * transaction is being cleaned, finds another one.
+   */
+  #openSpare(): void {
+    const pool = this.#pool
+    if (pool.ending || pool.totalCount >= pool.options.max || performance.now() < this.#nextSpareAt) return
+    this.#nextSpareAt = Number.POSITIVE_INFINITY
+    pool.connect((error, _client, release) => {
+      this.#nextSpareAt = error === undefined ? 0 : performance.now() + SPARE_PAUSE_MS
+      release()
+    })
   }
 
   /** Ends the pool if rowhouse made it. */

@@ -11,9 +11,10 @@ import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
 import { Notifications } from './notifications.ts'
 import { onOwnConnection } from './own-connection.ts'
-import type { QueryExecutorParts } from './query-executor.ts'
+import { onConnectionsOf, type QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
+import { singleStatements } from './single-statement.ts'
 import type { StartupCheck } from './startup-check.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
 import { addTenantPredicate } from './tenant-predicate.ts'
@@ -111,28 +112,38 @@ export class ContextRuntime {
   }
 
   #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
+    const context = this.#connectionContext
+    /** The surrounding `withTenant`, if there is one. */
+    const join = () => {
+      const ambient = joinAmbientTenant(tenantId, this.source, options)
+      return ambient && scopeConnections(ambient, context)
+    }
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
-      const own = sessionConnections((signal) => this.createSession(identity, signal), this.#connectionContext, {
-        keepTraces,
-      })
+      const own = sessionConnections((signal) => this.createSession(identity, signal), context, { keepTraces })
       return {
         provideConnection: async (consumer, abortOptions) => {
-          const ambient = joinAmbientTenant(tenantId, this.source, options)
-          if (ambient !== undefined) {
-            return scopeConnections(ambient, this.#connectionContext).provideConnection(consumer, abortOptions)
-          }
-          if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
-          return own.provideConnection(consumer, abortOptions)
+          const scope = join()
+          if (scope === undefined && this.startupCheck.facts === undefined) await this.startupCheck.pass()
+          return (scope ?? own).provideConnection(consumer, abortOptions)
         },
       }
     }
-    return this.#createKysely<DB>(tenantId, { statements: provider(false), connections: provider(true) })
+    const single = singleStatements(this.source, identity, context.log)
+    return this.#createKysely<DB>(tenantId, {
+      executeSingle: async (query) => {
+        const scope = join()
+        if (scope !== undefined) return onConnectionsOf(scope).executeSingle(query)
+        if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
+        return single(query)
+      },
+      statements: provider(false),
+      connections: provider(true),
+    })
   }
 
   /** A Kysely whose statements run in the transaction of a `withTenant` callback. */
   createScopeKysely<DB>(ambient: AmbientTenant): Kysely<DB> {
-    const provider = scopeConnections(ambient, this.#connectionContext)
-    return this.#createKysely<DB>(ambient.tenantId, { statements: provider, connections: provider })
+    return this.#createKysely<DB>(ambient.tenantId, onConnectionsOf(scopeConnections(ambient, this.#connectionContext)))
   }
 
   #createKysely<DB>(tenantId: string, providers: Omit<QueryExecutorParts, 'beforeCompile'>): Kysely<DB> {

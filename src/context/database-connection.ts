@@ -1,7 +1,9 @@
 import type { CompiledQuery, DatabaseConnection, Log, QueryResult, TransactionSettings } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
+import { logged } from './logged.ts'
 import type { QueryResultRows } from './pg-internals.ts'
-import type { Statement } from './transaction-session.ts'
+import { extendStackTrace, toQueryResult } from './query-result.ts'
+import type { Statement } from './single-statement.ts'
 
 /** What the connections of a handle have in common. */
 export interface ConnectionContext {
@@ -34,7 +36,7 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
   protected abstract cancel(): Promise<void>
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    return this.#logged(query, false, async () => {
+    return logged(this.#context.log, query, false, async () => {
       this.#running++
       try {
         return toQueryResult<R>(await this.run(query))
@@ -88,7 +90,7 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
     }
     const cursor = `rowhouse_cursor_${++cursors}`
     const { sql, parameters } = query
-    await this.#logged(query, true, () =>
+    await logged(this.#context.log, query, true, () =>
       this.run({ sql: `declare ${cursor} no scroll cursor for ${sql}`, parameters }).catch((error) => {
         throw extendStackTrace(error, new Error())
       }),
@@ -108,40 +110,6 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
       if (!ownTransaction && !failed) await this.run({ sql: `close ${cursor}`, parameters: [] })
     }
   }
-
-  async #logged<T>(query: CompiledQuery, isStream: boolean, run: () => Promise<T>): Promise<T> {
-    const { log } = this.#context
-    const begun = performance.now()
-    const event = () => ({ query, queryDurationMillis: performance.now() - begun })
-    let result: T
-    try {
-      result = await run()
-    } catch (error) {
-      if (log.isLevelEnabled('error')) await log.error(() => ({ level: 'error', error, ...event() }))
-      throw error
-    }
-    if (log.isLevelEnabled('query')) {
-      await log.query(() => ({ level: 'query', ...(isStream ? { isStream } : {}), ...event() }))
-    }
-    return result
-  }
 }
 
 let cursors = 0
-
-const COUNTED = new Set(['INSERT', 'UPDATE', 'DELETE', 'MERGE'])
-
-function toQueryResult<R>({ command, rowCount, rows }: QueryResultRows): QueryResult<R> {
-  return {
-    ...(command !== null && COUNTED.has(command) ? { numAffectedRows: BigInt(rowCount ?? 0) } : {}),
-    rows: rows as R[],
-  }
-}
-
-/** Adds where the query was made to an error that otherwise shows only where its answer was read. */
-function extendStackTrace(error: unknown, here: Error): unknown {
-  if (error instanceof Error && typeof error.stack === 'string' && here.stack !== undefined) {
-    error.stack += `\n${here.stack.split('\n').slice(1).join('\n')}`
-  }
-  return error
-}

@@ -15,6 +15,8 @@ import type { TenantDatabaseConnection } from './database-connection.ts'
 
 /** What a query executor is made of. */
 export interface QueryExecutorParts {
+  /** Runs a single statement that nothing aborts. */
+  readonly executeSingle: (query: CompiledQuery) => Promise<QueryResult<unknown>>
   /** Connections for a single statement. */
   readonly statements: ConnectionProvider
   /** Connections for several statements: transactions and `connection()`. */
@@ -43,8 +45,11 @@ export class TenantQueryExecutor extends DefaultQueryExecutor {
     return super.compileQuery(this.#parts.beforeCompile(node), queryId)
   }
 
-  override executeQuery<R>(query: CompiledQuery, options?: AbortableQueryOptions): Promise<QueryResult<R>> {
-    return this.#statements.executeQuery(query, options)
+  override async executeQuery<R>(query: CompiledQuery, options?: AbortableQueryOptions): Promise<QueryResult<R>> {
+    if (options?.signal !== undefined) return this.#statements.executeQuery(query, options)
+    let result = (await this.#parts.executeSingle(query)) as QueryResult<any>
+    for (const plugin of this.plugins) result = await plugin.transformResult({ queryId: query.queryId, result })
+    return result
   }
 
   override stream<R>(
@@ -67,7 +72,7 @@ export class TenantQueryExecutor extends DefaultQueryExecutor {
   }
 
   override withConnectionProvider(provider: ConnectionProvider): TenantQueryExecutor {
-    return new TenantQueryExecutor({ ...this.#parts, statements: provider, connections: provider }, this.plugins)
+    return new TenantQueryExecutor({ ...this.#parts, ...onConnectionsOf(provider) }, this.plugins)
   }
 
   override withPlugin(plugin: KyselyPlugin): TenantQueryExecutor {
@@ -84,5 +89,14 @@ export class TenantQueryExecutor extends DefaultQueryExecutor {
 
   override withoutPlugins(): TenantQueryExecutor {
     return new TenantQueryExecutor(this.#parts)
+  }
+}
+
+/** Runs everything on connections of one provider. */
+export function onConnectionsOf(provider: ConnectionProvider): Omit<QueryExecutorParts, 'beforeCompile'> {
+  return {
+    executeSingle: (query) => provider.provideConnection((connection) => connection.executeQuery<unknown>(query)),
+    statements: provider,
+    connections: provider,
   }
 }

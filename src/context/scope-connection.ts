@@ -3,8 +3,8 @@ import { createRowhouseError } from '../errors.ts'
 import type { ContextOptions } from './context-options.ts'
 import { type ConnectionContext, TenantDatabaseConnection } from './database-connection.ts'
 import type { QueryResultRows } from './pg-internals.ts'
+import type { Statement } from './single-statement.ts'
 import type { NestedScope, TransactionScope } from './transaction-scope.ts'
-import type { Statement } from './transaction-session.ts'
 
 /** A connection inside a `withTenant` callback: transactions are savepoints of its transaction. */
 export class ScopeConnection extends TenantDatabaseConnection {

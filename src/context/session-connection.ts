@@ -1,7 +1,8 @@
 import type { TransactionSettings } from 'kysely'
 import { type ConnectionContext, TenantDatabaseConnection } from './database-connection.ts'
 import type { QueryResultRows } from './pg-internals.ts'
-import type { Statement, TransactionSession } from './transaction-session.ts'
+import type { Statement } from './single-statement.ts'
+import type { TransactionSession } from './transaction-session.ts'
 
 /** A connection of `rowhouse.kysely(id)`: transactions are transactions of the tenant. */
 export class SessionConnection extends TenantDatabaseConnection {

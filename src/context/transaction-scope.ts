@@ -1,6 +1,7 @@
 import { createRowhouseError } from '../errors.ts'
 import type { QueryResultRows } from './pg-internals.ts'
-import type { Statement, TransactionSession } from './transaction-session.ts'
+import type { Statement } from './single-statement.ts'
+import type { TransactionSession } from './transaction-session.ts'
 
 /**
  * The transaction of a `withTenant` callback, or a savepoint inside it.

@@ -1,19 +1,14 @@
 import { AbortedTransactionError } from 'kysely'
 import { createRowhouseError, mapDatabaseError } from '../errors.ts'
-import type { Batch, BatchFailure, BatchOutcome, SentStatement } from './batch.ts'
+import type { Batch, BatchOutcome, SentStatement } from './batch.ts'
+import { explainFailure, taint } from './batch-failure.ts'
 import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
-import { explainPreludeError } from './explain-error.ts'
-import { prepareValue, type QueryResultRows } from './pg-internals.ts'
+import type { QueryResultRows } from './pg-internals.ts'
 import type { TransactionSettings } from './prelude.ts'
 import type { SessionIdentity } from './session-identity.ts'
-import { guardStatement, isTransactionTag } from './statement-guard.ts'
-
-/** A statement of the user's. */
-export interface Statement {
-  readonly sql: string
-  readonly parameters: readonly unknown[]
-}
+import { type Statement, toSentStatement } from './single-statement.ts'
+import { isTransactionTag } from './statement-guard.ts'
 
 /** A transaction of a session. It exists on the server from the first statement on. */
 interface SessionTransaction {
@@ -85,8 +80,7 @@ export class TransactionSession {
    * With `keepTraces` the latter leaves the connection as it is for the next statement of the same session.
    */
   async execute({ sql, parameters }: Statement, options: { keepTraces?: boolean } = {}): Promise<QueryResultRows> {
-    guardStatement(sql)
-    const statement = { sql, values: parameters.map((value) => prepareValue(value)) }
+    const statement = toSentStatement(sql, parameters)
     const transaction = this.#transaction
     if (transaction === undefined) return this.#executeAlone(statement, options.keepTraces ?? false)
     return (await this.#executeInTransaction(transaction, statement, []))!
@@ -160,11 +154,12 @@ export class TransactionSession {
     }))!
     const { failure, result } = outcome
     if (failure !== undefined) {
-      if (opening && failure.phase === 'before') transaction.refusal ??= { error: this.#explain(failure) }
+      if (opening && failure.phase === 'before')
+        transaction.refusal ??= { error: explainFailure(failure, this.#lease!, this.#identity.role) }
       throw transaction.refusal?.error ?? mapDatabaseError(failure.error)
     }
     this.#assertNoTransactionTag(outcome, statement?.sql ?? '')
-    if (outcome.status !== 'T') this.#taint()
+    if (outcome.status !== 'T') throw taint(this.#lease)
     return result
   }
 
@@ -189,7 +184,7 @@ export class TransactionSession {
   async #settleEnd({ failure }: BatchOutcome, cleanUp: readonly string[]): Promise<void> {
     if (failure === undefined) return
     const lease = this.#lease!
-    const error = this.#explain(failure)
+    const error = explainFailure(failure, lease, this.#identity.role)
     if (lease.unusable === undefined) {
       // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
       const end = failure.phase === 'end' ? undefined : 'rollback'
@@ -199,28 +194,12 @@ export class TransactionSession {
     throw error
   }
 
-  /** The error of a failed batch, for the caller. */
-  #explain({ error, phase }: BatchFailure): unknown {
-    const { login, unusable } = this.#lease!
-    if (phase !== 'before' || unusable !== undefined) return mapDatabaseError(error)
-    return explainPreludeError(error, this.#identity.role, login)
-  }
-
   #assertNoTransactionTag(outcome: BatchOutcome, sql: string): void {
-    if (isTransactionTag(outcome.tag, sql)) this.#taint()
+    if (isTransactionTag(outcome.tag, sql)) throw taint(this.#lease)
   }
 
   #assertNotReleased(): void {
     if (this.#released) throw createRowhouseError('context_ended', 'The connection has been given back already.')
-  }
-
-  #taint(): never {
-    const error = createRowhouseError(
-      'connection_tainted',
-      'A statement ended the transaction of the tenant; the connection was destroyed.',
-    )
-    this.#lease?.markUnusable(error)
-    throw error
   }
 
   /**

@@ -75,8 +75,9 @@ const ROUNDS = 40
 const CALLS_PER_ROUND = 30
 
 /**
- * In turns, so that a slow moment of the machine hits all of them. The ratio is the median of those of the rounds, each
- * of the medians of its calls.
+ * In turns, so that a slow moment of the machine hits all of them, and each round in another order, so that what one
+ * leaves behind (garbage, clean-ups) does not always hit the same one. The ratio is the median of those of the rounds,
+ * each of the medians of its calls.
  */
 async function measureAll(
   calls: Record<string, { run: () => Promise<unknown>; target?: number }>,
@@ -86,7 +87,7 @@ async function measureAll(
   const rounds: Record<string, number[][]> = {}
   const flights: Record<string, number> = {}
   for (let round = 0; round <= ROUNDS; round++) {
-    for (const [name, { run }] of Object.entries(calls)) {
+    for (const [name, { run }] of shuffle(Object.entries(calls))) {
       await countFlights()
       const samples: number[] = []
       for (let call = 0; call < CALLS_PER_ROUND; call++) {
@@ -101,7 +102,8 @@ async function measureAll(
   console.log(`round trip ${roundTripMs} ms${' '.repeat(14)}p50 ms   p95 ms   / bare   target   flights`)
   // The first round connects, checks, and lets the code warm up.
   const bare = rounds['bare query']!.slice(1).map(median)
-  for (const [name, [, ...counted]] of Object.entries(rounds)) {
+  for (const name of Object.keys(calls)) {
+    const counted = rounds[name]!.slice(1)
     const ratio = median(counted.map((samples, round) => median(samples) / bare[round]!))
     const target = roundTripMs > 0 ? calls[name]!.target : undefined
     const columns = [
@@ -114,4 +116,12 @@ async function measureAll(
     console.log(`${name.padEnd(26)}${columns.map((column) => column.padStart(9)).join('')}`)
   }
   console.log()
+}
+
+function shuffle<T>(items: T[]): T[] {
+  for (let last = items.length - 1; last > 0; last--) {
+    const other = Math.floor(Math.random() * (last + 1))
+    ;[items[last], items[other]] = [items[other]!, items[last]!]
+  }
+  return items
 }

@@ -1,0 +1,77 @@
+import type { CompiledQuery, Log, QueryResult } from 'kysely'
+import type { Batch, BatchFailure, SentStatement } from './batch.ts'
+import { explainFailure, taint } from './batch-failure.ts'
+import type { ClientLease } from './client-lease.ts'
+import type { ConnectionSource } from './connection-source.ts'
+import { logged } from './logged.ts'
+import { prepareValue, type QueryResultRows } from './pg-internals.ts'
+import { extendStackTrace, toQueryResult } from './query-result.ts'
+import type { SessionIdentity } from './session-identity.ts'
+import { guardStatement, isTransactionTag } from './statement-guard.ts'
+
+/** A statement of the user's. */
+export interface Statement {
+  readonly sql: string
+  readonly parameters: readonly unknown[]
+}
+
+/** Runs queries of a handle, each as a transaction of its own. */
+export function singleStatements(
+  source: ConnectionSource,
+  identity: SessionIdentity,
+  log: Log,
+): (query: CompiledQuery) => Promise<QueryResult<unknown>> {
+  return (query) =>
+    logged(log, query, false, async () => {
+      try {
+        return toQueryResult(await executeSingleStatement(source, identity, query))
+      } catch (error) {
+        throw extendStackTrace(error, new Error())
+      }
+    })
+}
+
+/**
+ * Runs a statement as a transaction of its own, in one network round trip. It does no more than it must: whatever a
+ * query waits for here, it waits for in addition to the database.
+ */
+async function executeSingleStatement(
+  source: ConnectionSource,
+  identity: SessionIdentity,
+  { sql, parameters }: Statement,
+): Promise<QueryResultRows> {
+  const statement = toSentStatement(sql, parameters)
+  const before = identity.prelude(identity.settings)
+  const lease = await source.acquire()
+  try {
+    const outcome = await lease.send({ before, statement, end: 'commit', cleanUp: source.cleanUp })
+    if (outcome.failure !== undefined) throw await endFailed(lease, outcome.failure, source.cleanUp, identity.role)
+    if (isTransactionTag(outcome.tag, sql)) throw taint(lease)
+    return outcome.result!
+  } finally {
+    await lease.release()
+  }
+}
+
+/** Checks a statement of the user's, and turns its values into what is sent for them. */
+export function toSentStatement(sql: string, parameters: readonly unknown[]): SentStatement {
+  guardStatement(sql)
+  return { sql, values: parameters.map((value) => prepareValue(value)) }
+}
+
+/** Makes the connection of a failed transaction ready for the next one. Returns the error for the caller. */
+async function endFailed(
+  lease: ClientLease,
+  failure: BatchFailure,
+  cleanUp: Batch['cleanUp'],
+  role: string | undefined,
+): Promise<unknown> {
+  const error = explainFailure(failure, lease, role)
+  if (lease.unusable === undefined) {
+    // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
+    const end = failure.phase === 'end' ? undefined : 'rollback'
+    const again = await lease.send({ before: [], end, cleanUp })
+    if (again.failure !== undefined) lease.markUnusable(again.failure.error)
+  }
+  return error
+}
