@@ -81,10 +81,12 @@ describe('a lease', () => {
 })
 
 describe('calls one after the other', () => {
-  async function backendsOf(poolOptions: pg.PoolConfig): Promise<number> {
+  /** The connections of at least 50 calls; of more when there are not as many connections as expected. */
+  async function backendsOf(poolOptions: pg.PoolConfig, atLeast = 1): Promise<number> {
     const { query } = open({ poolOptions })
     const pids = new Set<number>()
-    for (let call = 0; call < 50; call++) {
+    const givenUpAt = performance.now() + 10_000
+    for (let call = 0; call < 50 || (pids.size < atLeast && performance.now() < givenUpAt); call++) {
       pids.add((await query('acme', () => sql<{ pid: number }>`select pg_backend_pid() as pid`))[0]!.pid)
     }
     return pids.size
@@ -92,7 +94,7 @@ describe('calls one after the other', () => {
 
   test('use another connection while one is cleaned', needs('parallelBackends'), async () => {
     // Usually two; more when the machine is so busy that cleaning takes longer than a call.
-    expect(await backendsOf({ max: 5 })).toBeGreaterThanOrEqual(2)
+    expect(await backendsOf({ max: 5 }, 2)).toBeGreaterThanOrEqual(2)
   })
 
   test('use one where the pool has only one', async () => {
