@@ -21,6 +21,8 @@ import { type TenantCallback, type WithTenantOptions, withTenant } from './conte
 import { CredentialKeys } from './credentials/credential-keys.ts'
 import { DataKeys } from './credentials/data-keys.ts'
 import { Collections } from './documents/collections.ts'
+import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
+import { sweepJobs } from './jobs/sweep-jobs.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
@@ -223,7 +225,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * transactions. Call it regularly, from one process or several.
    *
    * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `sweep_queue_requests`,
-   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, as each tenant
+   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, `sweep_jobs`, as each tenant
    *
    * @example
    * ```ts
@@ -232,6 +234,11 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   sweep(options?: SweepOptions): Promise<SweptTenant[]>
+  /**
+   * Lets rowhouse put wake-ups for jobs into the tables of a queue library; `jobs.install()` calls it. Runs as the login,
+   * which must own the schema of the library.
+   */
+  installJobQueue(queue: JobQueue): Promise<void>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -301,9 +308,11 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
           usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
           usageEvents: (tenantId) => rowhouse.tenant(tenantId).usage.sweep(),
           events: (tenantId) => rowhouse.tenant(tenantId).analytics.sweep(),
+          jobs: (tenantId) => sweepJobs(openDetached(runtime, tenantId)),
         },
         options,
       ),
+    installJobQueue: (queue) => installJobQueue(owner, queue),
     reload: async () => {
       await runtime.startupCheck.reload()
     },

@@ -23,6 +23,8 @@ export interface SweptTenant {
   readonly usageEvents: number
   /** Analytics events that are older than the tenant keeps them. */
   readonly events: number
+  /** Jobs that were finished for longer than the tenant keeps them, with their steps. */
+  readonly jobs: number
 }
 
 export interface SweepOptions {
@@ -43,6 +45,7 @@ export interface TenantSweeper {
   usageHours(tenantId: string): Promise<number>
   usageEvents(tenantId: string): Promise<number>
   events(tenantId: string): Promise<number>
+  jobs(tenantId: string): Promise<number>
 }
 
 const sweepOptions = z.strictObject({
@@ -87,6 +90,7 @@ async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<Sw
     usageHours: await sweeper.usageHours(tenantId),
     usageEvents: await sweeper.usageEvents(tenantId),
     events: await sweeper.events(tenantId),
+    jobs: await sweeper.jobs(tenantId),
   }
 }
 

@@ -28,6 +28,7 @@ const NOTHING = {
   usageHours: 0,
   usageEvents: 0,
   events: 0,
+  jobs: 0,
 }
 
 /** One of everything that ends by itself, and one of everything that stays. */
@@ -88,6 +89,7 @@ test('a tenant that was suspended since it was listed is left out; any other err
     usageHours: async () => 0,
     usageEvents: async () => 0,
     events: async () => 0,
+    jobs: async () => 0,
   }
   const swept = await sweepTenants(listed, sweeper)
   expect(swept.map(({ tenantId }) => tenantId)).toEqual(['a1', 'a3'])
