@@ -60,13 +60,18 @@ export function pgBoss({ schema = 'pgboss' }: PgBossOptions = {}): JobQueue {
 export interface PgBossLike {
   work(
     name: string,
-    options: { batchSize: number; localConcurrency: number; pollingIntervalSeconds: number },
+    options: {
+      batchSize: number
+      localConcurrency: number
+      pollingIntervalSeconds: number
+      burstWhenBatchFull: boolean
+    },
     handler: (jobs: { readonly data: unknown; readonly signal?: AbortSignal }[]) => Promise<unknown>,
   ): Promise<string>
 }
 
 export interface PgBossWorkOptions {
-  /** How many jobs at the same time. Default 1. */
+  /** How many jobs at the same time: 1, or an even number. Default 10. */
   readonly concurrency?: number | undefined
   /** How often to look for jobs, 0.5 at least. Default 2. */
   readonly pollingIntervalSeconds?: number | undefined
@@ -74,14 +79,22 @@ export interface PgBossWorkOptions {
 
 /**
  * Works on jobs until pg-boss is stopped. The login of pg-boss needs its own tables only: jobs run through the pool of
- * rowhouse. Returns the id of the worker, for `boss.offWork`.
+ * rowhouse. Jobs are begun in pairs, since pg-boss looks again at once only after a full batch; with a concurrency of 1 it
+ * begins one in each interval. Returns the id of the worker, for `boss.offWork`.
  */
 export function workWithPgBoss(
   boss: PgBossLike,
   jobs: Pick<Jobs, 'work'>,
-  { concurrency = 1, pollingIntervalSeconds = 2 }: PgBossWorkOptions = {},
+  { concurrency = 10, pollingIntervalSeconds = 2 }: PgBossWorkOptions = {},
 ): Promise<string> {
-  return boss.work(QUEUE, { batchSize: 1, localConcurrency: concurrency, pollingIntervalSeconds }, async ([wakeUp]) => {
-    await jobs.work(wakeUp?.data, { signal: wakeUp?.signal })
+  const batchSize = concurrency === 1 ? 1 : 2
+  const options = {
+    batchSize,
+    localConcurrency: Math.ceil(concurrency / batchSize),
+    pollingIntervalSeconds,
+    burstWhenBatchFull: true,
+  }
+  return boss.work(QUEUE, options, async (wakeUps) => {
+    await Promise.all(wakeUps.map(({ data, signal }) => jobs.work(data, { signal })))
   })
 }
