@@ -355,6 +355,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     predicate,
     settings: options.settings,
     dataKeys: new DataKeys(options.credentials?.keys),
+    countTokens: options.countTokens,
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -411,5 +412,6 @@ function openTenantContext<DB>(
     auditBuffer: runtime.auditBuffer,
     settings: runtime.settings,
     dataKeys: runtime.dataKeys,
+    countTokens: runtime.countTokens,
   })
 }
