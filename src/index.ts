@@ -149,7 +149,7 @@ export {
 } from './settings/define-settings.ts'
 export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings/settings.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
-export type { SweepOptions, SweptTenant } from './sweep/sweep.ts'
+export type { SweepOptions, SweepProgress, SweptTenant } from './sweep/sweep.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'
