@@ -65,7 +65,9 @@ declare global {
 `
 
 /** Packages that snippets show the use of and that are not installed here; test/compat has the real ones. */
-const PACKAGES = ['graphile-worker', 'keyv', 'pg-boss', 'unstorage', '@langchain/langgraph'].map((name) => `declare module '${name}'\n`).join('')
+const PACKAGES = ['graphile-worker', 'keyv', 'pg-boss', 'unstorage', '@langchain/langgraph']
+  .map((name) => `declare module '${name}'\n`)
+  .join('')
 
 /** Names that the library, and the file that a doc comment stands in, export: a snippet may use them without importing. */
 async function exportedNames(block: CodeBlock): Promise<Map<string, string>> {
