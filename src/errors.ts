@@ -354,6 +354,21 @@ const ERROR_KINDS = {
     httpStatus: 500,
     hint: 'Give createRowhouse a provider of master keys: credentials: { keys: masterKeysFromEnvironment() }.',
   },
+  invalid_job: {
+    sqlstate: 'RH075',
+    httpStatus: 400,
+    hint: 'A job has a task, a payload that is a JSON value of at most 1 MB, and the options of EnqueueOptions.',
+  },
+  job_lost: {
+    sqlstate: 'RH076',
+    httpStatus: 409,
+    hint: 'Stop: the job was cancelled, or its lease ended and another worker has begun it.',
+  },
+  job_queue_missing: {
+    sqlstate: 'RH077',
+    httpStatus: 500,
+    hint: 'Install the queue library, then run jobs.install() once, as the login that owns its schema.',
+  },
   invalid_event: {
     sqlstate: 'RH096',
     httpStatus: 400,

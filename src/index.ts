@@ -9,6 +9,8 @@
  * - **settlement**: books what the call did use, and gives the rest of its reservation back.
  * - **circuit**: stops the calls of a tenant, or those of it to one provider, when too many fail or money runs away.
  * - **queue**: where requests of all tenants wait for a **slot**, of which there are so many; a **ticket** names a request.
+ * - **job**: work of a tenant that outlives the request which asked for it; a **run** is a job with the jobs that it made, a
+ *   **step** a part of one that is done once; a **wake-up** tells a worker to look for a job.
  * - **overrun**: what was used beyond a limit, by a call that used more than it had reserved or settled after its lease.
  *
  * @module
@@ -77,6 +79,10 @@ export type { Filter, FilterOperators, JsonValue } from './documents/filter.ts'
 export type { ModelChangeOptions, ModelChangeProgress } from './documents/model-change.ts'
 export type { ParentDocuments } from './documents/parent-documents.ts'
 export * from './errors.ts'
+export type { JobQueue } from './jobs/job-queue.ts'
+export type * from './jobs/job-types.ts'
+export { defineJobs, defineTask, type Jobs } from './jobs/jobs.ts'
+export type { Run, RunningJob, Steps } from './jobs/running-job.ts'
 export type {
   ApiKey,
   ApiKeyEnvironment,
@@ -143,7 +149,7 @@ export {
 } from './settings/define-settings.ts'
 export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings/settings.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
-export type { SweepOptions, SweptTenant } from './sweep/sweep.ts'
+export type { SweepOptions, SweepProgress, SweptTenant } from './sweep/sweep.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'

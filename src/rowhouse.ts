@@ -21,6 +21,7 @@ import { type TenantCallback, type WithTenantOptions, withTenant } from './conte
 import { CredentialKeys } from './credentials/credential-keys.ts'
 import { DataKeys } from './credentials/data-keys.ts'
 import { Collections } from './documents/collections.ts'
+import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
@@ -36,16 +37,16 @@ import {
 } from './protect/protect.ts'
 import type { ProtectedTable, ProtectionReport } from './protect/protection-report.ts'
 import type { TableName } from './protect/table-name.ts'
-import { createQueues, type Queues, sweepQueueRequests } from './queues/queues.ts'
+import { createQueues, type Queues } from './queues/queues.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { ChannelHub } from './realtime/channel-hub.ts'
-import { sweepChannels } from './realtime/sweep-channels.ts'
 import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
+import { sweepParts } from './sweep/sweep-parts.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
-import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
+import { createUsageOfTenants, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
 const APP_ROLE = 'rowhouse_app'
@@ -220,18 +221,26 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   /**
    * Removes what nobody sees any more (sessions, values, locks and messages of channels that expired, idle counters, old
    * events) and brings the rollups of usage up to date: one active tenant after another, in batches of small
-   * transactions. Call it regularly, from one process or several.
+   * transactions. Call it regularly, from one process or several: none waits for another, nothing is removed twice, and
+   * when all have ended nothing is left.
    *
    * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `sweep_queue_requests`,
-   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, as each tenant
+   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, `sweep_jobs`, as each tenant
    *
    * @example
    * ```ts
-   * const swept = await rowhouse.sweep()
+   * const swept = await rowhouse.sweep({
+   *   onBatch: ({ tenantId, part, removed }) => logger.info({ tenantId, part, removed }, 'swept'),
+   * })
    * logger.info({ tenants: swept.length }, 'swept')
    * ```
    */
   sweep(options?: SweepOptions): Promise<SweptTenant[]>
+  /**
+   * Lets rowhouse put wake-ups for jobs into the tables of a queue library; `jobs.install()` calls it. Runs as the login,
+   * which must own the schema of the library.
+   */
+  installJobQueue(queue: JobQueue): Promise<void>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -291,19 +300,10 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     sweep: (options) =>
       sweepTenants(
         () => tenants.all({ status: 'active' }),
-        {
-          sessions: (tenantId) => rowhouse.tenant(tenantId).sessions.sweep(),
-          values: (tenantId) => rowhouse.tenant(tenantId).state.sweep(),
-          locks: (tenantId) => rowhouse.tenant(tenantId).locks.sweep(),
-          channelRows: (tenantId) => sweepChannels(openDetached(runtime, tenantId)),
-          rateLimitCounters: (tenantId) => rowhouse.rateLimits.sweep(tenantId),
-          queueRequests: (tenantId) => rowhouse.withTenant(tenantId, sweepQueueRequests),
-          usageHours: (tenantId) => rowhouse.withTenant(tenantId, rollUpUsage),
-          usageEvents: (tenantId) => rowhouse.tenant(tenantId).usage.sweep(),
-          events: (tenantId) => rowhouse.tenant(tenantId).analytics.sweep(),
-        },
+        sweepParts({ tenant: (tenantId) => openDetached(runtime, tenantId), admin: admin.db }),
         options,
       ),
+    installJobQueue: (queue) => installJobQueue(owner, queue),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -346,6 +346,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     predicate,
     settings: options.settings,
     dataKeys: new DataKeys(options.credentials?.keys),
+    countTokens: options.countTokens,
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -402,5 +403,6 @@ function openTenantContext<DB>(
     auditBuffer: runtime.auditBuffer,
     settings: runtime.settings,
     dataKeys: runtime.dataKeys,
+    countTokens: runtime.countTokens,
   })
 }

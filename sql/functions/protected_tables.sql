@@ -30,3 +30,7 @@ create or replace trigger rowhouse_guard before insert or delete on rowhouse.cre
 -- Recorded once and never changed.
 select rowhouse.protect_table('rowhouse.analytics_events');
 revoke update on rowhouse.analytics_events from rowhouse_app;
+
+-- Read and written under the policies.
+select rowhouse.protect_table('rowhouse.jobs');
+select rowhouse.protect_table('rowhouse.job_steps');

@@ -261,24 +261,28 @@ $$;
 comment on function rowhouse.leave_queue(text, uuid) is
   'Gives a slot back, or a place; returns what it was: running, waiting or gone. Raises RH045, and those of the tenant.';
 
-create or replace function rowhouse.sweep_queue_requests() returns integer
+create or replace function rowhouse.sweep_queue_requests(p_limit integer default 1000) returns integer
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant text := rowhouse.enter_tenant_write();
+  v_tickets uuid[];
   v_deleted integer;
 begin
-  delete from rowhouse.queue_requests r
-    where r.tenant_id = v_tenant
-      and not exists (select from rowhouse.queue_tickets t where t.tenant_id = v_tenant and t.ticket = r.ticket);
+  v_tickets := array(
+    select r.ticket from rowhouse.queue_requests r
+      where r.tenant_id = v_tenant
+        and not exists (select from rowhouse.queue_tickets t where t.tenant_id = v_tenant and t.ticket = r.ticket)
+      limit p_limit for update skip locked);
+  delete from rowhouse.queue_requests r where r.tenant_id = v_tenant and r.ticket = any (v_tickets);
   get diagnostics v_deleted = row_count;
   return v_deleted;
 end
 $$;
 
-comment on function rowhouse.sweep_queue_requests() is
-  'Deletes requests of the tenant that nobody renewed in time, and returns how many.';
+comment on function rowhouse.sweep_queue_requests(integer) is
+  'Deletes up to this many requests of the tenant that nobody renewed in time, and returns how many. Several processes may sweep at once.';
 
 create or replace function rowhouse.queue_position(
   p_queue text, p_ticket uuid, out status text, out place integer, out ahead integer, out estimated_wait_ms bigint
@@ -323,9 +327,9 @@ comment on function rowhouse.queue_position(text, uuid) is
 revoke execute on function
   rowhouse.open_queue(text), rowhouse.grant_slots(text, timestamptz, uuid), rowhouse.ticket_states(text, text, uuid[]),
   rowhouse.join_queue(text, uuid, double precision, bigint, integer, integer), rowhouse.renew_tickets(text, uuid[]),
-  rowhouse.leave_queue(text, uuid), rowhouse.queue_position(text, uuid), rowhouse.sweep_queue_requests()
+  rowhouse.leave_queue(text, uuid), rowhouse.queue_position(text, uuid), rowhouse.sweep_queue_requests(integer)
   from public;
 grant execute on function
   rowhouse.join_queue(text, uuid, double precision, bigint, integer, integer), rowhouse.renew_tickets(text, uuid[]),
-  rowhouse.leave_queue(text, uuid), rowhouse.queue_position(text, uuid), rowhouse.sweep_queue_requests()
+  rowhouse.leave_queue(text, uuid), rowhouse.queue_position(text, uuid), rowhouse.sweep_queue_requests(integer)
   to rowhouse_app;

@@ -1,6 +1,6 @@
 -- Retention: how long data of a tenant is kept after its last use.
 --
--- Depends on: rowhouse.tenants, context.sql. Proven by: test/sessions/expiry.test.ts.
+-- Depends on: rowhouse.tenants, context.sql. Proven by: test/sweep/retention.test.ts.
 
 create or replace function rowhouse.retention_days(p_what text) returns integer
   language plpgsql stable parallel restricted

@@ -1,6 +1,7 @@
 import type { Kysely, KyselyPlugin, Log } from 'kysely'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import type { DataKeys } from '../credentials/data-keys.ts'
+import type { TokenCounter } from '../prompt/count-tokens.ts'
 import type { ChannelHub } from '../realtime/channel-hub.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { BoundedMap } from './bounded-map.ts'
@@ -32,6 +33,7 @@ export interface ContextRuntimeOptions {
   readonly predicate: boolean
   readonly settings?: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  readonly countTokens?: TokenCounter | undefined
 }
 
 /** What all handles of one `createRowhouse` call share. */
@@ -45,6 +47,8 @@ export class ContextRuntime {
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  /** How many tokens a text is; undefined: estimates. */
+  readonly countTokens: TokenCounter | undefined
   /** What the database announces. */
   readonly notifications: Notifications
   readonly #role: string | undefined
@@ -66,11 +70,13 @@ export class ContextRuntime {
     predicate,
     settings,
     dataKeys,
+    countTokens,
   }: ContextRuntimeOptions) {
     this.source = source
     this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
+    this.countTokens = countTokens
     this.startupCheck = startupCheck
     this.#role = role
     this.#seal = seal

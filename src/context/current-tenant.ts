@@ -14,9 +14,11 @@ export interface AmbientTenant {
 }
 
 const storage = new AsyncLocalStorage<AmbientTenant>()
+/** The tenant of work that is no single transaction: what runs in it may enter no other tenant. */
+const workStorage = new AsyncLocalStorage<string>()
 
 /**
- * The tenant of the `withTenant` callback that the code runs in, or undefined outside of one.
+ * The tenant of the `withTenant` callback, or of the job, that the code runs in; undefined outside of both.
  *
  * @example
  * ```ts
@@ -26,7 +28,7 @@ const storage = new AsyncLocalStorage<AmbientTenant>()
  * ```
  */
 export function getCurrentTenant(): string | undefined {
-  return getAmbientTenant()?.tenantId
+  return getAmbientTenant()?.tenantId ?? workStorage.getStore()
 }
 
 /** The ambient tenant, while its callback runs: work that was started inside and outlives it has none. */
@@ -46,7 +48,12 @@ export function runWithAmbientTenant<T>(ambient: AmbientTenant, run: () => T): T
 
 /** Runs what belongs to no callback, even when one started it: work for several tenants, or later than its callback. */
 export function runWithoutAmbientTenant<T>(run: () => T): T {
-  return storage.exit(run)
+  return storage.exit(() => workStorage.exit(run))
+}
+
+/** Runs work of a tenant, in which each call is a transaction of its own. */
+export function runAsTenant<T>(tenantId: string, run: () => T): T {
+  return storage.exit(() => workStorage.run(tenantId, run))
 }
 
 /**
@@ -59,7 +66,11 @@ export function joinAmbientTenant(
   options: ContextOptions,
 ): AmbientTenant | undefined {
   const ambient = getAmbientTenant()
-  if (ambient === undefined) return undefined
+  if (ambient === undefined) {
+    const working = workStorage.getStore()
+    if (working === undefined || working === tenantId) return undefined
+    throw createRowhouseError('tenant_mismatch', `Tenant "${tenantId}" can't be entered in a job of "${working}".`)
+  }
   if (ambient.tenantId !== tenantId) {
     throw createRowhouseError(
       'tenant_mismatch',

@@ -4,6 +4,7 @@ import * as z from 'zod'
 import type { AuditBufferOptions } from '../audit/audit-buffer.ts'
 import type { KeyProvider } from '../credentials/key-provider.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { TokenCounter } from '../prompt/count-tokens.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
 import { parseOptions } from './context-options.ts'
 import type { SealKey } from './seal.ts'
@@ -47,6 +48,11 @@ export interface RowhouseOptions extends ConnectionOptions {
   readonly auditBuffer?: AuditBufferOptions | undefined
   /** What the settings of tenants look like: `defineSettings(schema, { tiers })`. Default: any JSON object. */
   readonly settings?: SettingsDefinition<any> | undefined
+  /**
+   * How many tokens a text is for your model: for messages of sessions that are appended without a `tokenCount`, and for
+   * prompts. Default: estimates.
+   */
+  readonly countTokens?: TokenCounter | undefined
   /** The master keys of the credentials of tenants. */
   readonly credentials?: { readonly keys: KeyProvider } | undefined
   /**
@@ -89,6 +95,7 @@ const rowhouseOptions = connection.extend({
   settings: z
     .custom<SettingsDefinition>((value) => hasMethod(value, 'complete'), 'is not made by defineSettings')
     .optional(),
+  countTokens: z.custom<TokenCounter>((value) => typeof value === 'function', 'is not a function').optional(),
   credentials: z
     .strictObject({
       keys: z.custom<KeyProvider>(

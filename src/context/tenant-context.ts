@@ -9,6 +9,7 @@ import type { EmbeddedDocument, EmbeddingSearch, TextDocument, TextSearch } from
 import { Documents } from '../documents/documents.ts'
 import type { DocumentsOptions, EmbedFunction } from '../documents/embed.ts'
 import { Locks } from '../locks/locks.ts'
+import type { TokenCounter } from '../prompt/count-tokens.ts'
 import { Prompt } from '../prompt/prompt.ts'
 import { Queue } from '../queues/queue.ts'
 import { queueWaitersOf } from '../queues/queue-waiters.ts'
@@ -36,6 +37,7 @@ export interface TenantContextParts<DB> {
   readonly auditBuffer: AuditBuffer | undefined
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  readonly countTokens: TokenCounter | undefined
 }
 
 /**
@@ -76,7 +78,7 @@ export class TenantContext<DB = any> {
 
   /** Puts prompts together: system prompt, documents, screening of inputs. */
   get prompt(): Prompt {
-    return new Prompt(this.#executor)
+    return new Prompt(this.#executor, this.#parts.countTokens)
   }
 
   /** Limits how much the tenant, or a user, a key or a route of it, does in a window of time. */
@@ -204,7 +206,7 @@ export class TenantContext<DB = any> {
    * ```
    */
   get sessions(): Sessions {
-    return new Sessions(this.#executor)
+    return new Sessions(this.#executor, this.#parts.countTokens)
   }
 
   /**

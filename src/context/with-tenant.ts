@@ -105,6 +105,7 @@ async function callWithTenant<DB, T>(
     auditBuffer: runtime.auditBuffer,
     settings: runtime.settings,
     dataKeys: runtime.dataKeys,
+    countTokens: runtime.countTokens,
   })
   return runWithAmbientTenant(ambient, () => fn(db, tenant))
 }

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
+import type { TokenCounter } from './count-tokens.ts'
 import { buildRagContext, type ContextDocument, type RagContext, type RagContextOptions } from './rag-context.ts'
 import { type ScreenedInput, type ScreenOptions, screenInput } from './screen-input.ts'
 import { buildSystemPrompt, parseSystemPromptOptions, type SystemPromptOptions } from './system-prompt.ts'
@@ -7,10 +8,12 @@ import { buildSystemPrompt, parseSystemPromptOptions, type SystemPromptOptions }
 /** Puts prompts together for one tenant. */
 export class Prompt {
   readonly #executor: TenantExecutor
+  readonly #countTokens: TokenCounter | undefined
 
   /** @internal */
-  constructor(executor: TenantExecutor) {
+  constructor(executor: TenantExecutor, countTokens?: TokenCounter) {
     this.#executor = executor
+    this.#countTokens = countTokens
   }
 
   /**
@@ -57,7 +60,7 @@ export class Prompt {
    * ```
    */
   ragContext(documents: readonly ContextDocument[], options: RagContextOptions): RagContext {
-    return buildRagContext(this.#executor.tenantId, documents, options)
+    return buildRagContext(this.#executor.tenantId, documents, { countTokens: this.#countTokens, ...options })
   }
 
   /** Reports what is suspicious about an input, see {@link screenInput}. Sends nothing. */

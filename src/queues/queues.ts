@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { sql } from 'kysely'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import type { QueueLoad, QueueShare, TenantQueueLoad } from './queue-types.ts'
 
@@ -80,10 +80,4 @@ function toLoad(queue: string, rows: readonly LoadRow[]): QueueLoad {
   const running = tenants.reduce((sum, tenant) => sum + tenant.running, 0)
   const waiting = tenants.reduce((sum, tenant) => sum + tenant.waiting, 0)
   return { queue, slots, running, waiting, utilization: slots === 0 ? 0 : running / slots, tenants }
-}
-
-/** Deletes requests of the tenant of the transaction that nobody renewed in time, and says how many. */
-export async function sweepQueueRequests(db: Kysely<any>): Promise<number> {
-  const { rows } = await sql<{ deleted: number }>`select rowhouse.sweep_queue_requests() as deleted`.execute(db)
-  return rows[0]!.deleted
 }

@@ -45,7 +45,10 @@ export interface NewMessage {
   readonly role: MessageRole
   /** Parts of up to 1,048,576 bytes of JSON; a string is one text part. */
   readonly content: string | readonly ContentPart[]
-  /** Tokens that it takes of a context. Default: estimated from its length, one for each 4 bytes. */
+  /**
+   * Tokens that it takes of a context. Default: what `countTokens` of `createRowhouse` says of its parts, and 4 for what
+   * surrounds them; without it an estimate, one for each 4 bytes.
+   */
   readonly tokenCount?: number | undefined
   /** A JSON object of up to 65,536 bytes. Default `{}`. */
   readonly metadata?: Metadata | undefined

@@ -3,6 +3,7 @@ import { toJsonText } from '../context/json-text.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { storableJson, storableText } from '../documents/parse-text.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { TokenCounter } from '../prompt/count-tokens.ts'
 import type {
   AppendOptions,
   MessageListOptions,
@@ -47,8 +48,8 @@ const message = z.strictObject({
   metadata: storableJson(65_536).optional(),
 })
 
-/** Checks messages before anything is sent. */
-export function parseMessages(messages: readonly NewMessage[]): MessageBatch {
+/** Checks messages before anything is sent, and counts the tokens of those that don't say; null: the database estimates. */
+export function parseMessages(messages: readonly NewMessage[], countTokens?: TokenCounter): MessageBatch {
   if (!Array.isArray(messages)) throw createRowhouseError('invalid_message', 'append takes an array of messages.')
   if (messages.length === 0 || messages.length > MAXIMUM_MESSAGES) {
     throw createRowhouseError(
@@ -59,10 +60,10 @@ export function parseMessages(messages: readonly NewMessage[]): MessageBatch {
   const batch: MessageBatch = { roles: [], contents: [], tokenCounts: [], metadata: [] }
   for (const [index, given] of messages.entries()) {
     const which = `Message ${index + 1} of ${messages.length}`
-    const { role, tokenCount = null, metadata = '{}' } = parse(message, given, 'invalid_message', which)
+    const { role, tokenCount, metadata = '{}' } = parse(message, given, 'invalid_message', which)
     batch.roles.push(role)
     batch.contents.push(parseContent(given.content, which))
-    batch.tokenCounts.push(tokenCount)
+    batch.tokenCounts.push(tokenCount ?? (countTokens ? countMessage(given.content, countTokens) : null))
     batch.metadata.push(metadata)
   }
   return batch
@@ -79,6 +80,18 @@ function parseContent(given: unknown, which: string): string {
   }
   const parts = typeof given === 'string' ? [{ type: 'text', text: given }] : given
   return toJsonText(parts, `${which}: content`, MAXIMUM_BYTES, 'invalid_message')
+}
+
+/** What stands around a message in a context, as the database estimates it too. */
+const FRAME_TOKENS = 4
+
+/** The tokens of a message: text as it is, other parts as JSON. */
+function countMessage(given: NewMessage['content'], countTokens: TokenCounter): number {
+  const texts =
+    typeof given === 'string' ? [given] : given.map((of) => (of.type === 'text' ? of.text : JSON.stringify(of)))
+  const count = texts.reduce((sum, each) => sum + countTokens(each), FRAME_TOKENS)
+  if (Number.isSafeInteger(count) && count >= FRAME_TOKENS) return count
+  throw createRowhouseError('invalid_argument', 'The option countTokens returned no whole number from 0.')
 }
 
 const appendOptions = z.strictObject({

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
+import type { TokenCounter } from '../prompt/count-tokens.ts'
 import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
 import { decodeCursor, encodeCursor } from './cursor.ts'
 import type {
@@ -34,10 +35,12 @@ const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/
  */
 export class Sessions {
   readonly #executor: TenantExecutor
+  readonly #countTokens: TokenCounter | undefined
 
   /** @internal */
-  constructor(executor: TenantExecutor) {
+  constructor(executor: TenantExecutor, countTokens?: TokenCounter) {
     this.#executor = executor
+    this.#countTokens = countTokens
   }
 
   /**
@@ -179,7 +182,7 @@ export class Sessions {
    */
   async append(sessionId: string, messages: readonly NewMessage[], options: AppendOptions = {}): Promise<Appended> {
     const id = parseSessionId(sessionId)
-    const { roles, contents, tokenCounts, metadata } = parseMessages(messages)
+    const { roles, contents, tokenCounts, metadata } = parseMessages(messages, this.#countTokens)
     const expectedLength = parseAppend(options)
     const { rows } = await sql<{ message_id: string; place: string; token_count: number }>`
       select message_id, place, token_count from rowhouse.append_messages(${id}::uuid, ${roles}::text[],

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { parseOptions } from '../context/context-options.ts'
+import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { TenantInactiveError, TenantNotFoundError, TenantSuspendedError } from '../errors.ts'
 
 /** What a sweep removed of one tenant, and brought up to date. */
@@ -23,48 +23,56 @@ export interface SweptTenant {
   readonly usageEvents: number
   /** Analytics events that are older than the tenant keeps them. */
   readonly events: number
+  /** Jobs that were finished for longer than the tenant keeps them, with their steps. */
+  readonly jobs: number
+}
+
+/** What a batch of a sweep removed. */
+export interface SweepProgress {
+  readonly tenantId: string
+  /** Of what. */
+  readonly part: Exclude<keyof SweptTenant, 'tenantId'>
+  /** How many in this batch, which is one transaction. */
+  readonly removed: number
 }
 
 export interface SweepOptions {
   /** Only this tenant. */
   readonly tenantId?: string | undefined
+  /** Told after each batch that removed something: for progress. */
+  readonly onBatch?: ((progress: SweepProgress) => void) | undefined
   /** Told after each tenant: for progress. */
   readonly onTenant?: ((swept: SweptTenant) => void) | undefined
 }
 
-/** What a sweep does to one tenant, each part in small transactions of its own. */
-export interface TenantSweeper {
-  sessions(tenantId: string): Promise<number>
-  values(tenantId: string): Promise<number>
-  locks(tenantId: string): Promise<number>
-  channelRows(tenantId: string): Promise<number>
-  rateLimitCounters(tenantId: string): Promise<number>
-  queueRequests(tenantId: string): Promise<number>
-  usageHours(tenantId: string): Promise<number>
-  usageEvents(tenantId: string): Promise<number>
-  events(tenantId: string): Promise<number>
+/** One kind of what ends by itself. */
+export interface SweepPart {
+  readonly name: SweepProgress['part']
+  readonly batchSize: number
+  /** Whether a single call does all of it. */
+  readonly once?: boolean
+  /** Removes at most so many of a tenant, in one transaction; returns how many. */
+  sweep(tenantId: string, limit: number): Promise<number>
 }
 
-const sweepOptions = z.strictObject({
-  tenantId: z.string().optional(),
-  onTenant: z.custom<(swept: SweptTenant) => void>((value) => typeof value === 'function', 'is no function').optional(),
-})
+const callback = z.custom<(told: any) => void>((value) => typeof value === 'function', 'is no function').optional()
+const sweepOptions = z.strictObject({ tenantId: z.string().optional(), onBatch: callback, onTenant: callback })
 
 /** Sweeps the tenants one after another; one that was suspended or erased meanwhile is left out. */
 export async function sweepTenants(
   activeTenants: () => AsyncIterable<{ readonly id: string }>,
-  sweeper: TenantSweeper,
+  parts: readonly SweepPart[],
   options: SweepOptions = {},
 ): Promise<SweptTenant[]> {
-  const { tenantId, onTenant } = parseOptions(sweepOptions, options)
+  const { tenantId, onBatch, onTenant } = parseOptions(sweepOptions, options)
   if (tenantId !== undefined) {
-    const swept = await sweepTenant(sweeper, tenantId)
+    const swept = await sweepTenant(parts, parseTenantId(tenantId), onBatch)
     onTenant?.(swept)
     return [swept]
   }
   const all: SweptTenant[] = []
   for await (const { id } of activeTenants()) {
-    const swept = await sweepTenant(sweeper, id).catch((reason) => {
+    const swept = await sweepTenant(parts, id, onBatch).catch((reason) => {
       if (mayNotWork(reason)) return undefined
       throw reason
     })
@@ -75,18 +83,26 @@ export async function sweepTenants(
   return all
 }
 
-async function sweepTenant(sweeper: TenantSweeper, tenantId: string): Promise<SweptTenant> {
-  return {
-    tenantId,
-    sessions: await sweeper.sessions(tenantId),
-    values: await sweeper.values(tenantId),
-    locks: await sweeper.locks(tenantId),
-    channelRows: await sweeper.channelRows(tenantId),
-    rateLimitCounters: await sweeper.rateLimitCounters(tenantId),
-    queueRequests: await sweeper.queueRequests(tenantId),
-    usageHours: await sweeper.usageHours(tenantId),
-    usageEvents: await sweeper.usageEvents(tenantId),
-    events: await sweeper.events(tenantId),
+async function sweepTenant(
+  parts: readonly SweepPart[],
+  tenantId: string,
+  onBatch: SweepOptions['onBatch'],
+): Promise<SweptTenant> {
+  const swept: Record<string, number> = {}
+  for (const part of parts) swept[part.name] = await sweepPart(part, tenantId, onBatch)
+  return { tenantId, ...(swept as Omit<SweptTenant, 'tenantId'>) }
+}
+
+/**
+ * Batch after batch, until one finds nothing. Not until one is smaller than asked for: two processes may each have left out
+ * what the other one held.
+ */
+async function sweepPart(part: SweepPart, tenantId: string, onBatch: SweepOptions['onBatch']): Promise<number> {
+  for (let total = 0; ; ) {
+    const removed = await part.sweep(tenantId, part.batchSize)
+    if (removed > 0) onBatch?.({ tenantId, part: part.name, removed })
+    total += removed
+    if (removed === 0 || part.once === true) return total
   }
 }
 

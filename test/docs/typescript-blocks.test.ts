@@ -65,7 +65,9 @@ declare global {
 `
 
 /** Packages that snippets show the use of and that are not installed here; test/compat has the real ones. */
-const PACKAGES = ['keyv', 'unstorage', '@langchain/langgraph'].map((name) => `declare module '${name}'\n`).join('')
+const PACKAGES = ['graphile-worker', 'keyv', 'pg-boss', 'unstorage', '@langchain/langgraph']
+  .map((name) => `declare module '${name}'\n`)
+  .join('')
 
 /** Names that the library, and the file that a doc comment stands in, export: a snippet may use them without importing. */
 async function exportedNames(block: CodeBlock): Promise<Map<string, string>> {
@@ -115,6 +117,8 @@ beforeAll(async () => {
         'rowhouse/http': [`${ROOT}/src/http/index.ts`],
         'rowhouse/express': [`${ROOT}/src/express/index.ts`],
         'rowhouse/fastify': [`${ROOT}/src/fastify/index.ts`],
+        'rowhouse/graphile-worker': [`${ROOT}/src/graphile-worker/index.ts`],
+        'rowhouse/pg-boss': [`${ROOT}/src/pg-boss/index.ts`],
         'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
         'rowhouse/ws': [`${ROOT}/src/ws/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],

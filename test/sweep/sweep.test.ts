@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createRowhouse, type Rowhouse, type SweptTenant } from '../../src/index.ts'
-import { sweepTenants } from '../../src/sweep/sweep.ts'
+import { type SweepPart, sweepTenants } from '../../src/sweep/sweep.ts'
 import { useDatabase } from '../setup/database.ts'
 
 const database = useDatabase()
@@ -28,6 +28,7 @@ const NOTHING = {
   usageHours: 0,
   usageEvents: 0,
   events: 0,
+  jobs: 0,
 }
 
 /** One of everything that ends by itself, and one of everything that stays. */
@@ -78,21 +79,13 @@ test('a tenant that was suspended since it was listed is left out; any other err
     yield { id: 'a2' }
     yield { id: 'a3' }
   }
-  const sweeper = {
-    sessions: (tenantId: string) => rowhouse.tenant(tenantId).sessions.sweep(),
-    values: async () => 0,
-    locks: async () => 0,
-    channelRows: async () => 0,
-    rateLimitCounters: async () => 0,
-    queueRequests: async () => 0,
-    usageHours: async () => 0,
-    usageEvents: async () => 0,
-    events: async () => 0,
-  }
-  const swept = await sweepTenants(listed, sweeper)
+  const parts: SweepPart[] = [
+    { name: 'sessions', batchSize: 100, sweep: (tenantId) => rowhouse.tenant(tenantId).sessions.sweep() },
+  ]
+  const swept = await sweepTenants(listed, parts)
   expect(swept.map(({ tenantId }) => tenantId)).toEqual(['a1', 'a3'])
-  const broken = { ...sweeper, values: () => Promise.reject(new Error('broken')) }
-  await expect(sweepTenants(listed, broken)).rejects.toThrow('broken')
+  const broken: SweepPart = { name: 'values', batchSize: 1, sweep: () => Promise.reject(new Error('broken')) }
+  await expect(sweepTenants(listed, [...parts, broken])).rejects.toThrow('broken')
   await expect(rowhouse.sweep({ tenantId: 'a2' })).rejects.toMatchObject({ code: 'tenant_suspended' })
   await expect(rowhouse.sweep({ tenantId: 'nobody' })).rejects.toMatchObject({ code: 'tenant_not_found' })
   await expect(rowhouse.sweep({ tenants: ['a1'] } as never)).rejects.toMatchObject({ code: 'invalid_argument' })

@@ -8,7 +8,7 @@ export const sweepCommand: Command = {
   name: 'sweep',
   summary: 'Remove what expired, of a tenant or of all',
   description:
-    'Removes sessions, values, locks and messages of channels that expired, idle counters and old events, in small\n' +
+    'Removes sessions, values, locks and messages of channels that expired, idle counters, old events and jobs, in small\n' +
     'transactions, and brings the rollups of usage up to date. The login must be a member of rowhouse_app and\n' +
     'rowhouse_admin. Run it regularly.',
   positionals: ['[tenant]'],
@@ -39,6 +39,7 @@ export const sweepCommand: Command = {
         total(({ usageHours }) => usageHours),
         total(({ usageEvents }) => usageEvents),
         total(({ events }) => events),
+        total(({ jobs }) => jobs),
       ]
       const headers = [
         'tenants',
@@ -51,6 +52,7 @@ export const sweepCommand: Command = {
         'hours of usage',
         'usage events',
         'events',
+        'jobs',
       ]
       for (const line of formatTable(headers, [row])) output.line(line)
     }
@@ -67,6 +69,7 @@ function removed({
   queueRequests,
   usageEvents,
   events,
+  jobs,
 }: SweptTenant): number {
-  return sessions + values + locks + channelRows + rateLimitCounters + queueRequests + usageEvents + events
+  return sessions + values + locks + channelRows + rateLimitCounters + queueRequests + usageEvents + events + jobs
 }

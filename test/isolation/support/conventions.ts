@@ -41,6 +41,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   leave_queue: 'the same',
   queue_position: 'the same; tells the tenant how many will get a slot before it, and nothing of whose they are',
   queue_utilization: 'reads the tickets of the tenant of the transaction',
+  send_wake_ups: 'wakes up workers for jobs of the tenant of the transaction, by the tables of a queue library',
   sweep_queue_requests: 'deletes requests of the tenant of the transaction whose tickets are gone',
 }
 
