@@ -20,6 +20,8 @@ import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResul
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
 import { CredentialKeys } from './credentials/credential-keys.ts'
 import { DataKeys } from './credentials/data-keys.ts'
+import { type DoctorOptions, runDoctor } from './doctor/doctor.ts'
+import type { Finding } from './doctor/finding.ts'
 import { Collections } from './documents/collections.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
@@ -31,6 +33,7 @@ import {
   type OwnerConnection,
   type ProtectOptions,
   protectTable,
+  runAsOwner,
   unauditTable,
   unprotectTable,
 } from './protect/protect.ts'
@@ -45,6 +48,7 @@ import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
+import { type IsolationProof, type ProveIsolationOptions, proveIsolation } from './testing/prove-isolation.ts'
 import { createUsageOfTenants, rollUpUsage, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
@@ -232,6 +236,40 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * ```
    */
   sweep(options?: SweepOptions): Promise<SweptTenant[]>
+  /**
+   * Looks in the catalogs for everything by which one tenant could reach another's rows, or learn about them, for what
+   * was changed of the installation by hand, and for a server that lacks fixes: one lint for each file of `sql/doctor`.
+   * Errors come first. Changes nothing. Runs as the login, a member of `rowhouse_admin`.
+   *
+   * SQL: `select * from rowhouse.doctor('rowhouse_app')`
+   *
+   * Errors: `not_migrated`, `missing_privilege`, `invalid_argument`.
+   *
+   * @example
+   * ```ts
+   * const findings = await rowhouse.doctor({ sharedTables: ['public.countries'], ignore: ['outdated_server'] })
+   * for (const { level, object, detail, mend } of findings) logger.info({ level, object, mend }, detail)
+   * ```
+   */
+  doctor(options?: DoctorOptions): Promise<Finding[]>
+  /**
+   * Puts a row of each of two throw-away tenants into every protected table and lets one of them attack the other one's
+   * rows in every way that SQL has, in one transaction that is rolled back: it finds what policies let through, whatever
+   * the catalogs say. Triggers of the tables do run, and numbers of sequences are used up. Runs as the login, a member of
+   * `rowhouse_admin` and of the role of requests.
+   *
+   * SQL: `begin; select rowhouse.provision_tenant(...); insert ...; savepoint attempt; select ...; rollback`
+   *
+   * Errors: `IsolationError` of `rowhouse/testing`, which names each table and what was done; `invalid_argument` when a row
+   * can't be made up (`rows` gives it); `not_migrated`, `missing_privilege`, `table_not_protected`.
+   *
+   * @example
+   * ```ts
+   * const { attempts, tables } = await rowhouse.prove()
+   * logger.info({ attempts, tables: tables.length }, 'no row of another tenant was reached')
+   * ```
+   */
+  prove(options?: ProveIsolationOptions): Promise<IsolationProof>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -304,6 +342,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
         },
         options,
       ),
+    doctor: (doctorOptions) => runAsOwner(owner, (client) => runDoctor(client, doctorOptions)),
+    prove: (proveOptions) => runAsOwner(owner, (client) => proveIsolation(client, proveOptions)),
     reload: async () => {
       await runtime.startupCheck.reload()
     },

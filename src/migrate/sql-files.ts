@@ -3,6 +3,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadMigrationFiles } from 'postgres-migrations'
+import { compileLints } from '../doctor/compile-lints.ts'
+import { loadLints } from '../doctor/lint.ts'
 
 /** A numbered file of `sql/migrations`. */
 export interface MigrationFile {
@@ -29,7 +31,7 @@ export interface SqlFiles {
   readonly bootstrap: RepeatableFile
   /** In the order of their numbers. */
   readonly migrations: readonly MigrationFile[]
-  /** In the order of their names. */
+  /** In the order of their names; the lints of `sql/doctor` are one function, and come last. */
   readonly functions: readonly RepeatableFile[]
 }
 
@@ -50,6 +52,7 @@ export async function loadSqlFiles(folder: string = SQL_FOLDER): Promise<SqlFile
       .sort()
       .map((name) => loadRepeatable(folder, `functions/${name}`)),
   )
+  functions.push(...(await loadDoctor(folder)))
   return {
     migrationsFolder,
     bootstrap,
@@ -68,6 +71,18 @@ function toMigrationFile(migration: { id: number; name: string; hash: string; sq
 }
 
 async function loadRepeatable(folder: string, file: string): Promise<RepeatableFile> {
-  const sql = await readFile(join(folder, file), 'utf8')
+  return repeatable(file, await readFile(join(folder, file), 'utf8'))
+}
+
+/** The lints as one file; none in a folder that has none. */
+async function loadDoctor(folder: string): Promise<RepeatableFile[]> {
+  const lints = await loadLints(join(folder, 'doctor')).catch((error) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return lints.length === 0 ? [] : [repeatable('doctor', compileLints(lints))]
+}
+
+function repeatable(file: string, sql: string): RepeatableFile {
   return { file, checksum: createHash('sha256').update(sql, 'utf8').digest('hex'), sql }
 }
