@@ -8,7 +8,7 @@ export default defineConfig({
   resolve: {
     alias: [
       { find: /^rowhouse$/, replacement: source('index.ts') },
-      { find: /^rowhouse\/(http|express|fastify|hono|ws)$/, replacement: source('$1/index.ts') },
+      { find: /^rowhouse\/(http|express|fastify|hono|next|ws)$/, replacement: source('$1/index.ts') },
       { find: /^rowhouse\/embedded$/, replacement: source('embedded/index.ts') },
       { find: /^rowhouse\/keyv$/, replacement: source('keyv/index.ts') },
       { find: /^rowhouse\/langgraph$/, replacement: source('langgraph/index.ts') },

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadMigrationFiles } from 'postgres-migrations'
 import { compileLints } from '../doctor/compile-lints.ts'
@@ -35,8 +35,11 @@ export interface SqlFiles {
   readonly functions: readonly RepeatableFile[]
 }
 
-/** The folder `sql` of the package; the same two levels up from `src/migrate` and from `dist/migrate`. */
-export const SQL_FOLDER: string = fileURLToPath(new URL('../../sql/', import.meta.url))
+/**
+ * The folder `sql` of the package; the same two levels up from `src/migrate` and from `dist/migrate`. Not by new URL(),
+ * which bundlers take for a file to copy.
+ */
+export const SQL_FOLDER: string = join(dirname(fileURLToPath(import.meta.url)), '../../sql/')
 
 /** Reads the SQL files below a folder that is laid out like `sql`. */
 export async function loadSqlFiles(folder: string = SQL_FOLDER): Promise<SqlFiles> {

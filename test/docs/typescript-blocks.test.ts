@@ -116,6 +116,7 @@ beforeAll(async () => {
         'rowhouse/express': [`${ROOT}/src/express/index.ts`],
         'rowhouse/fastify': [`${ROOT}/src/fastify/index.ts`],
         'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
+        'rowhouse/next': [`${ROOT}/src/next/index.ts`],
         'rowhouse/ws': [`${ROOT}/src/ws/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
         'rowhouse/langgraph': [`${ROOT}/src/langgraph/index.ts`],

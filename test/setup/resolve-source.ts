@@ -8,6 +8,7 @@ const SOURCES: Record<string, string> = {
   'rowhouse/express': '../../src/express/index.ts',
   'rowhouse/fastify': '../../src/fastify/index.ts',
   'rowhouse/hono': '../../src/hono/index.ts',
+  'rowhouse/next': '../../src/next/index.ts',
   'rowhouse/ws': '../../src/ws/index.ts',
   'rowhouse/embedded': '../../src/embedded/index.ts',
   'rowhouse/testing': '../../src/testing/index.ts',
