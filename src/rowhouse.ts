@@ -5,7 +5,7 @@ import { AuditLog } from './audit/audit-log.ts'
 import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
-import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
+import { type AdminExecutor, createAdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
@@ -286,7 +286,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, outside, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -321,7 +321,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
-    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
+    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId), outside.db),
     auditLog: new AuditLog(admin, auditBuffer),
     usage: createUsageOfTenants((fn, options) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
@@ -357,6 +357,8 @@ interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
   readonly admin: AdminExecutor
+  /** As the application, in no tenant. */
+  readonly outside: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
 }
@@ -399,6 +401,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     runtime,
     auditBuffer,
     admin: createAdminExecutor(adminSource, log),
+    outside: createRoleExecutor(source, log, tenantRole),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {

@@ -27,6 +27,7 @@ begin
     ('rowhouse.tier_models', true, 'models of tiers; read only'),
     ('rowhouse.circuit_rules', true, 'rules of tiers; read only'),
     ('rowhouse.shipped_objects', false, 'digests of the objects of rowhouse'),
+    ('rowhouse.key_guesses', false, 'digests of where refused API keys came from, for a minute'),
     ('rowhouse.erasures', false, 'receipts, which name erased tenants; operators read them by a function'),
     ('rowhouse.audit_heads', false, 'digests of audit trails, which outlive them'),
     ('rowhouse.audit_pending', false, 'digests of audit trails, which outlive them'),
