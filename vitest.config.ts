@@ -9,7 +9,7 @@ export default defineConfig({
     alias: [
       { find: /^rowhouse$/, replacement: source('index.ts') },
       {
-        find: /^rowhouse\/(http|express|fastify|graphile-worker|hono|pg-boss|ws)$/,
+        find: /^rowhouse\/(http|express|fastify|graphile-worker|hono|next|pg-boss|ws)$/,
         replacement: source('$1/index.ts'),
       },
       { find: /^rowhouse\/embedded$/, replacement: source('embedded/index.ts') },

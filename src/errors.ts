@@ -511,11 +511,14 @@ export class RateLimitedError extends RowhouseError {
   readonly retryAfterMs: number
   /** The whole answer, for example for response headers. */
   readonly result: RateLimitResult
+  /** Name of the limit, where it has one. */
+  readonly limitName: string | undefined
 
-  constructor(message: string, result: RateLimitResult) {
+  constructor(message: string, result: RateLimitResult, limitName?: string) {
     super('rate_limited', message)
     this.retryAfterMs = result.retryAfterMs
     this.result = result
+    this.limitName = limitName
   }
 }
 

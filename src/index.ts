@@ -63,6 +63,8 @@ export {
   type WrappedKey,
 } from './credentials/key-provider.ts'
 export type { Secret } from './credentials/secret.ts'
+export type { DoctorOptions } from './doctor/doctor.ts'
+export type { Finding, FindingLevel } from './doctor/finding.ts'
 export type {
   Collection,
   CollectionChange,
@@ -155,6 +157,9 @@ export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenan
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'
 export type { ListTenantsOptions, MovedTenant, ProvisionOptions, Tenants } from './tenants/tenants.ts'
 export type { TenantTimeouts, Timeouts } from './tenants/timeouts.ts'
+export type { RowValues } from './testing/insert-row.ts'
+export { IsolationError, type IsolationLeak } from './testing/isolation-error.ts'
+export type { IsolationProof, ProveIsolationOptions } from './testing/prove-isolation.ts'
 export type { RecordUsageOptions, Usage } from './usage/usage.ts'
 export type { UsageOfTenants } from './usage/usage-by-tenant.ts'
 export type * from './usage/usage-types.ts'

@@ -5,7 +5,7 @@ import { AuditLog } from './audit/audit-log.ts'
 import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
-import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
+import { type AdminExecutor, createAdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
@@ -20,6 +20,8 @@ import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResul
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
 import { CredentialKeys } from './credentials/credential-keys.ts'
 import { DataKeys } from './credentials/data-keys.ts'
+import { type DoctorOptions, runDoctor } from './doctor/doctor.ts'
+import type { Finding } from './doctor/finding.ts'
 import { Collections } from './documents/collections.ts'
 import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
 import { ApiKeys } from './keys/api-keys.ts'
@@ -32,6 +34,7 @@ import {
   type OwnerConnection,
   type ProtectOptions,
   protectTable,
+  runAsOwner,
   unauditTable,
   unprotectTable,
 } from './protect/protect.ts'
@@ -46,6 +49,7 @@ import { sweepParts } from './sweep/sweep-parts.ts'
 import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
+import { type IsolationProof, type ProveIsolationOptions, proveIsolation } from './testing/prove-isolation.ts'
 import { createUsageOfTenants, type UsageOfTenants } from './usage/usage-by-tenant.ts'
 
 /** The role of tenants' transactions unless the options say otherwise. */
@@ -241,6 +245,40 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * which must own the schema of the library.
    */
   installJobQueue(queue: JobQueue): Promise<void>
+  /**
+   * Looks in the catalogs for everything by which one tenant could reach another's rows, or learn about them, for what
+   * was changed of the installation by hand, and for a server that lacks fixes: one lint for each file of `sql/doctor`.
+   * Errors come first. Changes nothing. Runs as the login, a member of `rowhouse_admin`.
+   *
+   * SQL: `select * from rowhouse.doctor('rowhouse_app')`
+   *
+   * Errors: `not_migrated`, `missing_privilege`, `invalid_argument`.
+   *
+   * @example
+   * ```ts
+   * const findings = await rowhouse.doctor({ sharedTables: ['public.countries'], ignore: ['outdated_server'] })
+   * for (const { level, object, detail, mend } of findings) logger.info({ level, object, mend }, detail)
+   * ```
+   */
+  doctor(options?: DoctorOptions): Promise<Finding[]>
+  /**
+   * Puts a row of each of two throw-away tenants into every protected table and lets one of them attack the other one's
+   * rows in every way that SQL has, in one transaction that is rolled back: it finds what policies let through, whatever
+   * the catalogs say. Triggers of the tables do run, and numbers of sequences are used up. Runs as the login, a member of
+   * `rowhouse_admin` and of the role of requests.
+   *
+   * SQL: `begin; select rowhouse.provision_tenant(...); insert ...; savepoint attempt; select ...; rollback`
+   *
+   * Errors: `IsolationError` of `rowhouse/testing`, which names each table and what was done; `invalid_argument` when a row
+   * can't be made up (`rows` gives it); `not_migrated`, `missing_privilege`, `table_not_protected`.
+   *
+   * @example
+   * ```ts
+   * const { attempts, tables } = await rowhouse.prove()
+   * logger.info({ attempts, tables: tables.length }, 'no row of another tenant was reached')
+   * ```
+   */
+  prove(options?: ProveIsolationOptions): Promise<IsolationProof>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
   /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
@@ -257,7 +295,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, outside, owner, close } = openRuntime(options)
   const tenants = new Tenants(admin)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -292,7 +330,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     prices: createPrices(admin),
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
-    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId)),
+    apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId), outside.db),
     auditLog: new AuditLog(admin, auditBuffer),
     usage: createUsageOfTenants((fn, options) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
@@ -304,6 +342,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
         options,
       ),
     installJobQueue: (queue) => installJobQueue(owner, queue),
+    doctor: (doctorOptions) => runAsOwner(owner, (client) => runDoctor(client, doctorOptions)),
+    prove: (proveOptions) => runAsOwner(owner, (client) => proveIsolation(client, proveOptions)),
     reload: async () => {
       await runtime.startupCheck.reload()
     },
@@ -317,6 +357,8 @@ interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
   readonly admin: AdminExecutor
+  /** As the application, in no tenant. */
+  readonly outside: AdminExecutor
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
 }
@@ -360,6 +402,7 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     runtime,
     auditBuffer,
     admin: createAdminExecutor(adminSource, log),
+    outside: createRoleExecutor(source, log, tenantRole),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {

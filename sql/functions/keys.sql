@@ -61,15 +61,25 @@ create or replace function rowhouse.authenticate_api_key(
 as $$
 declare
   v_tenant text := rowhouse.require_verified_tenant();
+  v_source bytea := rowhouse.key_guess_source(v_tenant, p_ip, p_key_id);
   v_key rowhouse.api_keys;
   v_reason text;
+  v_wait integer;
 begin
   perform rowhouse.enter_tenant();
+  v_wait := rowhouse.key_guess_wait(v_source);
+  if v_wait > 0 then
+    return jsonb_build_object('refused', 'too_many_attempts', 'retryAfterMs', v_wait);
+  end if;
   select k.* into v_key from rowhouse.api_keys k where k.tenant_id = v_tenant and k.key_id = p_key_id;
   v_reason := rowhouse.refuse_api_key(v_key, p_digest, p_ip, p_scopes);
   if v_reason is not null then
     perform rowhouse.record_own_audit('rowhouse.key.refuse',
       jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))), v_reason);
+    -- Who asks for too much with a key that is right does not guess.
+    if v_reason <> 'missing_scope' then
+      perform rowhouse.count_key_guess(v_source);
+    end if;
     return jsonb_build_object('refused', v_reason);
   end if;
   -- At most one write a minute, and no waiting for the one who makes it.
@@ -83,7 +93,7 @@ end
 $$;
 
 comment on function rowhouse.authenticate_api_key(text, bytea, inet, text[]) is
-  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. Raises RH001 to RH004.';
+  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. After 20 refusals of one source in a minute: too_many_attempts, with retryAfterMs, which the caller may know. Raises RH001 to RH004.';
 
 create or replace function rowhouse.issue_api_key(
   p_tenant text, p_key_id text, p_digest bytea, p_name text, p_environment text, p_scopes text[], p_allowed_ips text[],

@@ -32,3 +32,21 @@ comment on column rowhouse.api_keys.expires_at is 'From when on the key is refus
 comment on column rowhouse.api_keys.last_used_at is 'When the key was last used, to the minute.';
 comment on column rowhouse.api_keys.revoked_at is 'When the key was revoked; null while it is not.';
 comment on column rowhouse.api_keys.replaced_by is 'The key that took its place in a rotation.';
+
+-- Unlogged: after a crash of the server, guessers begin anew.
+create unlogged table rowhouse.key_guesses (
+  source bytea primary key constraint key_guesses_source_length check (octet_length(source) = 32),
+  attempts integer not null,
+  ends_at timestamptz not null
+);
+
+create index key_guesses_ends_at on rowhouse.key_guesses (ends_at);
+
+alter table rowhouse.key_guesses enable row level security;
+alter table rowhouse.key_guesses force row level security;
+
+comment on table rowhouse.key_guesses is
+  'Refused API keys of the last minute, by where they came from and the tenant that they claimed, whether it exists or not.';
+comment on column rowhouse.key_guesses.source is 'SHA-256 of the claimed tenant and the address, or the key where no address is known.';
+comment on column rowhouse.key_guesses.attempts is 'Refusals since the first one of this minute.';
+comment on column rowhouse.key_guesses.ends_at is 'A minute after the first of them.';

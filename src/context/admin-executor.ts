@@ -21,7 +21,12 @@ export interface AdminExecutor {
 }
 
 export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
-  const identity = createSessionIdentity({ role: ADMIN_ROLE })
+  return createRoleExecutor(source, log, ADMIN_ROLE)
+}
+
+/** The same as another role; undefined: as the login. */
+export function createRoleExecutor(source: ConnectionSource, log: Log, role: string | undefined): AdminExecutor {
+  const identity = createSessionIdentity({ role })
   const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
     keepTraces: false,
   })

@@ -4,12 +4,20 @@
  * @module
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  type Admitted,
+  type RequestQuota,
+  type RequestRateLimit,
+  reserveQuota,
+  takeFromRateLimit,
+} from '../http/admission.ts'
 import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
-import { attachTenant } from '../http/tenant-of.ts'
-import { createTenantRequestResolver, type TenantRequestOptions } from '../http/tenant-request.ts'
+import { attachTenant, tenantOf } from '../http/tenant-of.ts'
+import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
+export type { LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from '../http/admission.ts'
 export { tenantOf } from '../http/tenant-of.ts'
 
 /** What the middleware needs of a request of Express. */
@@ -19,6 +27,8 @@ export interface ExpressRequest extends IncomingMessage {
   baseUrl: string
   /** As Express says, which depends on its setting `trust proxy`. */
   readonly ip?: string | undefined
+  /** The route that matched: where the middleware belongs to one. */
+  readonly route?: { readonly path?: unknown } | undefined
 }
 
 export type ExpressMiddleware = (
@@ -67,6 +77,70 @@ export function tenantMiddleware<DB>(rowhouse: Rowhouse<DB>, options: ExpressOpt
     }
     next()
   }
+}
+
+/**
+ * Limits requests in a window of time; behind `tenantMiddleware`. The header fields `RateLimit` and `RateLimit-Policy` tell
+ * how the limit stands; over it, the answer is a problem with the status 429 and `Retry-After`.
+ *
+ * @example
+ * ```ts
+ * import express from 'express'
+ * import { rateLimitMiddleware } from 'rowhouse/express'
+ *
+ * const app = express()
+ * app.use(rateLimitMiddleware())                                            // the limit "requests" of the tenant or its tier
+ * const search = rateLimitMiddleware({ name: 'search', subject: 'user', cost: (request) => (request.method === 'POST' ? 5 : 1) })
+ * app.get('/search', search, (_request, response) => void response.json([]))
+ * ```
+ */
+export function rateLimitMiddleware(options: RequestRateLimit = {}): ExpressMiddleware {
+  return limitBy('rowhouseRateLimit', (request, tenantRequest, route) =>
+    takeFromRateLimit(request, tenantRequest, options, route),
+  )
+}
+
+/**
+ * Reserves what a request may use of quotas and budgets, and books it when the answer is sent (`tenantOf(request)`
+ * has `reportUsage` for what was really used; an answer of 500 and above used nothing); behind `tenantMiddleware`. What
+ * doesn't fit is a problem that names the quota, with the status 429, or 402 for money.
+ *
+ * @example
+ * ```ts
+ * import express from 'express'
+ * import { quotaMiddleware, tenantOf } from 'rowhouse/express'
+ *
+ * const app = express()
+ * app.post('/answers', quotaMiddleware({ units: { tokens: 4000 } }), async (request, response) => {
+ *   const { text, usage } = await complete('Summarize this.', { signal })
+ *   tenantOf(request).reportUsage({ tokens: usage.input + usage.output })
+ *   response.json({ text })
+ * })
+ * ```
+ */
+export function quotaMiddleware(options: RequestQuota = {}): ExpressMiddleware {
+  return limitBy('rowhouseQuota', (request, tenantRequest) => reserveQuota(request, tenantRequest, options))
+}
+
+function limitBy(
+  name: string,
+  admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
+): ExpressMiddleware {
+  const middleware: ExpressMiddleware = async (request, response, next) => {
+    try {
+      const path = request.route?.path
+      const route = typeof path === 'string' ? `${request.baseUrl}${path}` : undefined
+      const admitted = await admit(fromNodeRequest(request, request.originalUrl), tenantOf(request), route)
+      for (const [field, value] of Object.entries(admitted.headers)) response.appendHeader(field, value)
+      // Also when the client went away: the work was done.
+      response.once('close', () => void admitted.finish(response.statusCode))
+    } catch (error) {
+      sendProblem(response, error)
+      return
+    }
+    next()
+  }
+  return Object.defineProperty(middleware, 'name', { value: name })
 }
 
 export interface ProblemHandlerOptions {

@@ -3,13 +3,22 @@
  *
  * @module
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  type Admitted,
+  joinHeaders,
+  type RequestQuota,
+  type RequestRateLimit,
+  reserveQuota,
+  takeFromRateLimit,
+} from '../http/admission.ts'
 import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
-import { attachTenant } from '../http/tenant-of.ts'
-import { createTenantRequestResolver, type TenantRequestOptions } from '../http/tenant-request.ts'
+import { attachTenant, tenantOf } from '../http/tenant-of.ts'
+import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
+export type { LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from '../http/admission.ts'
 export { tenantOf } from '../http/tenant-of.ts'
 
 /** What the plugin needs of a request of Fastify. */
@@ -18,12 +27,16 @@ export interface FastifyRequestLike {
   /** As Fastify says, which depends on its option `trustProxy`. */
   readonly ip: string
   readonly id: unknown
+  /** The route that matched. */
+  readonly routeOptions?: { readonly url?: string | undefined } | undefined
 }
 
 export interface FastifyReplyLike {
   code(status: number): unknown
   headers(values: Record<string, string>): unknown
   send(payload: string): unknown
+  getHeader(name: string): unknown
+  readonly raw: ServerResponse
 }
 
 /** What the plugin needs of an instance of Fastify. */
@@ -60,10 +73,7 @@ export function tenantPlugin<DB>(
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
   const answer = (error: unknown, request: FastifyRequestLike, reply: FastifyReplyLike) => {
     options.onError?.(error, request)
-    const { problem, headers } = toProblem(error)
-    reply.code(problem.status)
-    reply.headers(headers as Record<string, string>)
-    return reply.send(JSON.stringify(problem))
+    return sendProblem(reply, error)
   }
   const plugin = async (instance: FastifyLike) => {
     instance.addHook('onRequest', async (request, reply) => {
@@ -83,4 +93,67 @@ export function tenantPlugin<DB>(
   }
   // Holds for the whole instance, not only for what is registered inside of the plugin.
   return Object.assign(plugin, { [Symbol.for('skip-override')]: true })
+}
+
+/** A hook of Fastify that answers by itself, or lets the request go on. */
+export type FastifyHook = (request: FastifyRequestLike, reply: FastifyReplyLike) => Promise<unknown>
+
+/**
+ * Limits requests in a window of time: an `onRequest` hook, of the instance or of one route, behind `tenantPlugin`. The
+ * header fields `RateLimit` and `RateLimit-Policy` tell how the limit stands; over it, the answer is a problem with the
+ * status 429 and `Retry-After`.
+ *
+ * @example
+ * ```ts
+ * import { rateLimitHook } from 'rowhouse/fastify'
+ *
+ * const everywhere = rateLimitHook()                                              // app.addHook('onRequest', everywhere)
+ * const onRequest = rateLimitHook({ name: 'search', subject: 'route', cost: 5 })  // app.get('/search', { onRequest }, handler)
+ * ```
+ */
+export function rateLimitHook(options: RequestRateLimit = {}): FastifyHook {
+  return limitBy((request, tenantRequest, route) => takeFromRateLimit(request, tenantRequest, options, route))
+}
+
+/**
+ * Reserves what a request may use of quotas and budgets, and books it when the answer is sent (`tenantOf(request)`
+ * has `reportUsage` for what was really used; an answer of 500 and above used nothing): an `onRequest` hook behind
+ * `tenantPlugin`. What doesn't fit is a problem that names the quota, with the status 429, or 402 for money.
+ *
+ * @example
+ * ```ts
+ * import { quotaHook } from 'rowhouse/fastify'
+ *
+ * const onRequest = quotaHook({ units: { tokens: 4000 }, advertise: true })       // app.post('/answers', { onRequest }, handler)
+ * ```
+ */
+export function quotaHook(options: RequestQuota = {}): FastifyHook {
+  return limitBy((request, tenantRequest) => reserveQuota(request, tenantRequest, options))
+}
+
+function limitBy(
+  admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
+): FastifyHook {
+  return async (request, reply) => {
+    let admitted: Admitted
+    try {
+      admitted = await admit(fromNodeRequest(request.raw), tenantOf(request), request.routeOptions?.url)
+    } catch (error) {
+      return sendProblem(reply, error)
+    }
+    for (const [field, value] of Object.entries(admitted.headers)) {
+      const before = reply.getHeader(field)
+      reply.headers(joinHeaders(typeof before === 'string' ? { [field]: before } : {}, { [field]: value }))
+    }
+    // Also when the client went away: the work was done.
+    reply.raw.once('close', () => void admitted.finish(reply.raw.statusCode))
+    return undefined
+  }
+}
+
+function sendProblem(reply: FastifyReplyLike, error: unknown): unknown {
+  const { problem, headers } = toProblem(error)
+  reply.code(problem.status)
+  reply.headers(headers as Record<string, string>)
+  return reply.send(JSON.stringify(problem))
 }

@@ -3,16 +3,31 @@
  *
  * @module
  */
+import {
+  type Admitted,
+  type RequestQuota,
+  type RequestRateLimit,
+  reserveQuota,
+  takeFromRateLimit,
+} from '../http/admission.ts'
 import { problemResponse } from '../http/problem.ts'
-import { attachTenant } from '../http/tenant-of.ts'
-import { createTenantRequestResolver, type RequestOrigin, type TenantRequestOptions } from '../http/tenant-request.ts'
+import { attachTenant, tenantOf } from '../http/tenant-of.ts'
+import {
+  createTenantRequestResolver,
+  type RequestOrigin,
+  type TenantRequest,
+  type TenantRequestOptions,
+} from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
+export type { LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from '../http/admission.ts'
 export { tenantOf } from '../http/tenant-of.ts'
 
 /** What the middleware needs of a context of Hono. */
 export interface HonoContextLike {
-  readonly req: { readonly raw: Request }
+  readonly req: { readonly raw: Request; readonly routePath?: string }
+  readonly res: Response
+  header(name: string, value: string, options?: { readonly append?: boolean }): void
 }
 
 export interface HonoOptions<Context extends HonoContextLike = HonoContextLike> extends TenantRequestOptions {
@@ -51,6 +66,62 @@ export function tenantMiddleware<DB, Context extends HonoContextLike = HonoConte
     await next()
     return undefined
   }
+}
+
+/**
+ * Limits requests in a window of time; behind `tenantMiddleware`. The header fields `RateLimit` and `RateLimit-Policy` tell
+ * how the limit stands; over it, the answer is a problem with the status 429 and `Retry-After`.
+ *
+ * @example
+ * ```ts
+ * import { rateLimitMiddleware } from 'rowhouse/hono'
+ *
+ * const everywhere = rateLimitMiddleware()                                        // app.use(everywhere)
+ * const search = rateLimitMiddleware({ name: 'search', subject: 'user', cost: 5 }) // app.get('/search', search, handler)
+ * ```
+ */
+export function rateLimitMiddleware(options: RequestRateLimit = {}): HonoMiddleware {
+  return limitBy('rowhouseRateLimit', (request, tenantRequest, route) =>
+    takeFromRateLimit(request, tenantRequest, options, route),
+  )
+}
+
+/**
+ * Reserves what a request may use of quotas and budgets, and books it when the handler has answered (`tenantOf(c)` has
+ * `reportUsage` for what was really used; an answer of 500 and above used nothing); behind `tenantMiddleware`. What
+ * doesn't fit is a problem that names the quota, with the status 429, or 402 for money.
+ *
+ * @example
+ * ```ts
+ * import { quotaMiddleware } from 'rowhouse/hono'
+ *
+ * const answers = quotaMiddleware({ units: { tokens: 4000 }, advertise: true })    // app.post('/answers', answers, handler)
+ * ```
+ */
+export function quotaMiddleware(options: RequestQuota = {}): HonoMiddleware {
+  return limitBy('rowhouseQuota', (request, tenantRequest) => reserveQuota(request, tenantRequest, options))
+}
+
+/** A middleware of Hono. */
+export type HonoMiddleware = (context: HonoContextLike, next: () => Promise<void>) => Promise<Response | undefined>
+
+function limitBy(
+  name: string,
+  admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
+): HonoMiddleware {
+  const middleware: HonoMiddleware = async (context, next) => {
+    let admitted: Admitted
+    try {
+      admitted = await admit(context.req.raw, tenantOf(context), context.req.routePath)
+    } catch (error) {
+      return problemResponse(error)
+    }
+    await next()
+    for (const [field, value] of Object.entries(admitted.headers)) context.header(field, value, { append: true })
+    await admitted.finish(context.res.status)
+    return undefined
+  }
+  return Object.defineProperty(middleware, 'name', { value: name })
 }
 
 /** For `app.onError`: answers what handlers throw with a problem. Of errors that are not of rowhouse it tells nothing. */

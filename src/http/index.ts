@@ -24,14 +24,14 @@ export {
   fromQuery,
 } from '../resolve/from-request.ts'
 export type { ResolveContext, ResolvedTenant, TenantResolver, UnauthenticatedSource } from '../resolve/resolver.ts'
+export type { LimitOptions, LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from './admission.ts'
 export {
   type Problem,
   type ProblemAnswer,
   problemResponse,
-  type RateLimitWindowLike,
-  rateLimitHeaders,
   toProblem,
 } from './problem.ts'
+export { type RateLimitWindowLike, rateLimitHeaders } from './rate-limit-headers.ts'
 export { type TenantHandler, type TenantHandlerOptions, tenantHandler } from './tenant-handler.ts'
 export { tenantOf } from './tenant-of.ts'
 export {

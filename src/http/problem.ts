@@ -1,4 +1,5 @@
-import { RowhouseError } from '../errors.ts'
+import { QuotaExceededError, type RateLimitedError, RowhouseError } from '../errors.ts'
+import { denialHeaders, rateLimitHeaders } from './rate-limit-headers.ts'
 
 /** What went wrong, as RFC 9457 has it: the body of an answer of the type `application/problem+json`. */
 export interface Problem {
@@ -10,6 +11,10 @@ export interface Problem {
   readonly detail?: string
   /** The code of the error: `tenant_suspended`. */
   readonly code?: string
+  /** The quota, budget or rate limit that refused the request. */
+  readonly quota?: string
+  /** The same, as the draft of the RateLimit fields has it. */
+  readonly 'violated-policies'?: readonly string[]
   /** To find the request in a log. */
   readonly requestId?: string
 }
@@ -18,14 +23,6 @@ export interface Problem {
 export interface ProblemAnswer {
   readonly problem: Problem
   readonly headers: Readonly<Record<string, string>>
-}
-
-/** One window of a rate limit, as `rateLimiter` reports it. */
-export interface RateLimitWindowLike {
-  readonly limit: number
-  readonly windowMs: number
-  readonly remaining: number
-  readonly resetMs: number
 }
 
 const TITLES: Readonly<Record<number, string>> = {
@@ -55,8 +52,10 @@ export function toProblem(
   const retryAfterMs = (known as { retryAfterMs?: unknown } | undefined)?.retryAfterMs
   if (typeof retryAfterMs === 'number') headers['Retry-After'] = String(Math.max(1, Math.ceil(retryAfterMs / 1000)))
   else if (status === 503) headers['Retry-After'] = '1'
-  const windows = (known as { result?: { windows?: unknown } } | undefined)?.result?.windows
-  if (Array.isArray(windows)) Object.assign(headers, rateLimitHeaders(windows))
+  const limited = known as Partial<RateLimitedError> | undefined
+  if (limited?.result !== undefined) Object.assign(headers, rateLimitHeaders(limited.result.windows, limited.limitName))
+  if (known instanceof QuotaExceededError) Object.assign(headers, denialHeaders(known.denial))
+  const quota = known instanceof QuotaExceededError ? known.denial.quota : limited?.limitName
   return {
     problem: {
       type: known === undefined ? 'about:blank' : `urn:rowhouse:problem:${known.code}`,
@@ -64,6 +63,7 @@ export function toProblem(
       status,
       ...(known !== undefined && status < 500 && { detail: known.message }),
       ...(known !== undefined && { code: known.code }),
+      ...(quota !== undefined && { quota, 'violated-policies': [quota] }),
       ...(requestId !== undefined && { requestId }),
     },
     headers,
@@ -89,16 +89,4 @@ export function toProblem(
 export function problemResponse(error: unknown, options?: { readonly requestId?: string | undefined }): Response {
   const { problem, headers } = toProblem(error, options)
   return new Response(JSON.stringify(problem), { status: problem.status, headers })
-}
-
-/** The header fields `RateLimit-Policy` and `RateLimit` of the IETF draft, one item for each window, named by its length. */
-export function rateLimitHeaders(windows: readonly RateLimitWindowLike[]): Record<string, string> {
-  const seconds = (milliseconds: number) => Math.ceil(milliseconds / 1000)
-  const name = ({ windowMs }: RateLimitWindowLike) => `"${windowMs}ms"`
-  return {
-    'RateLimit-Policy': windows
-      .map((window) => `${name(window)};q=${window.limit};w=${seconds(window.windowMs)}`)
-      .join(', '),
-    RateLimit: windows.map((window) => `${name(window)};r=${window.remaining};t=${seconds(window.resetMs)}`).join(', '),
-  }
 }

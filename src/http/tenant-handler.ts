@@ -1,4 +1,5 @@
 import type { Rowhouse } from '../rowhouse.ts'
+import { type Admitted, admitRequest, type LimitOptions } from './admission.ts'
 import { problemResponse } from './problem.ts'
 import {
   createTenantRequestResolver,
@@ -15,7 +16,7 @@ export type TenantHandler<DB, Rest extends readonly unknown[]> = (
   ...rest: Rest
 ) => Promise<Response> | Response
 
-export interface TenantHandlerOptions extends TenantRequestOptions {
+export interface TenantHandlerOptions extends TenantRequestOptions, LimitOptions {
   /** Gives the handler a request whose path is without what named the tenant: `/invoices` for `/t/acme/invoices`. */
   readonly stripPath?: boolean | undefined
   /** What the server knows of a request: its address, for API keys that are bound to networks. */
@@ -47,14 +48,36 @@ export function tenantHandler<DB, Rest extends readonly unknown[] = []>(
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
   return async (request, ...rest) => {
     const requestId = requestIdOf(request, requestIdHeader)
+    let admitted: Admitted | undefined
+    let response: Response
     try {
       const tenantRequest = await resolveRequest(request, { requestId, ...origin?.(request) })
+      admitted = await admitRequest(request, tenantRequest, options)
       const { path } = tenantRequest
-      return await handler(stripPath && path !== undefined ? withPath(request, path) : request, tenantRequest, ...rest)
+      const seen = stripPath && path !== undefined ? withPath(request, path) : request
+      response = await handler(seen, tenantRequest, ...rest)
     } catch (error) {
       onError?.(error, request)
-      return problemResponse(error, { requestId })
+      response = problemResponse(error, { requestId })
     }
+    if (admitted === undefined) return response
+    await admitted.finish(response.status)
+    return withHeaders(response, admitted.headers)
+  }
+}
+
+/** What the handler set itself stays. */
+function withHeaders(response: Response, headers: Readonly<Record<string, string>>): Response {
+  const added = Object.entries(headers).filter(([name]) => !response.headers.has(name))
+  if (added.length === 0) return response
+  try {
+    for (const [name, value] of added) response.headers.set(name, value)
+    return response
+  } catch {
+    // Headers of some answers, such as those of fetch and Response.redirect, can't be changed.
+    const copy = new Response(response.body, response)
+    for (const [name, value] of added) copy.headers.set(name, value)
+    return copy
   }
 }
 

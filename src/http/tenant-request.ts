@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { sql } from 'kysely'
+import type { Units } from '../budgets/units.ts'
 import type { TenantContext } from '../context/tenant-context.ts'
 import { createRowhouseError } from '../errors.ts'
 import type { ApiKey } from '../keys/api-keys.ts'
@@ -45,6 +46,8 @@ export interface TenantRequest<DB = any> {
   readonly claims: Readonly<Record<string, unknown>> | undefined
   /** The path without what named the tenant, when it was the path. */
   readonly path: string | undefined
+  /** What the handler really used, which is booked in place of what its quota had reserved. The last call counts. */
+  readonly reportUsage: (units: Units) => void
 }
 
 /** What a server knows besides the request. */
@@ -99,8 +102,27 @@ export function createTenantRequestResolver<DB>(
     if (source === 'api_key') directory.remember(tenantId)
     else await directory.assertActive(tenantId)
     const tenant = rowhouse.tenant(tenantId, { userId, requestId })
-    return { tenant, tenantId, userId, requestId, authenticated, source, apiKey, claims, path }
+    const made: TenantRequest<DB> = {
+      tenant,
+      tenantId,
+      userId,
+      requestId,
+      authenticated,
+      source,
+      apiKey,
+      claims,
+      path,
+      reportUsage: (units) => void reports.set(made, units),
+    }
+    return made
   }
+}
+
+const reports = new WeakMap<TenantRequest, Units>()
+
+/** What the handler of a request reported. */
+export function reportedUsage(tenantRequest: TenantRequest): Units | undefined {
+  return reports.get(tenantRequest)
 }
 
 /** What a caller may call his request: it ends up in logs, so nothing but plain characters. */

@@ -8,7 +8,7 @@ import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { storableText } from '../documents/parse-text.ts'
 import { InvalidApiKeyError, type InvalidApiKeyReason, RowhouseError, TooManyAttemptsError } from '../errors.ts'
-import { GuessLimiter } from './guess-limiter.ts'
+import { BlockedSources } from './blocked-sources.ts'
 import { digestOf, formatKey, generateKey, parseKey } from './key-format.ts'
 
 export type ApiKeyEnvironment = 'live' | 'test'
@@ -96,12 +96,15 @@ export type OpenTenant = (tenantId: string) => Kysely<any>
 export class ApiKeys {
   readonly #admin: AdminExecutor
   readonly #openTenant: OpenTenant
-  readonly #guesses = new GuessLimiter()
+  /** As the application, in no tenant: for keys whose tenant can't be entered. */
+  readonly #outside: Kysely<any>
+  readonly #blocked = new BlockedSources()
 
   /** @internal */
-  constructor(admin: AdminExecutor, openTenant: OpenTenant) {
+  constructor(admin: AdminExecutor, openTenant: OpenTenant, outside: Kysely<any>) {
     this.#admin = admin
     this.#openTenant = openTenant
+    this.#outside = outside
   }
 
   /**
@@ -188,7 +191,9 @@ export class ApiKeys {
    * once a minute.
    *
    * Everything that is wrong with a key is one error, of one message and after a similar time; its `reason` is for your
-   * log, and is in the audit trail of the tenant.
+   * log, and is in the audit trail of the tenant. Refusals are counted by address and claimed tenant, for all server
+   * processes, whether the tenant exists or not: a stranger elsewhere keeps no valid key from working. Without `ip` they
+   * are counted by key.
    *
    * SQL: `set local app.tenant_id = 'acme'`, `select rowhouse.authenticate_api_key('4d1c...', $1, '203.0.113.7')`
    *
@@ -211,39 +216,62 @@ export class ApiKeys {
     const address = normalizeIp(ip)
     const begun = performance.now()
     const parts = typeof key === 'string' ? parseKey(key) : undefined
-    // By what the caller claims, so that it makes no difference what exists. Where his address is not known, by the key:
-    // nobody keeps the other keys of a tenant from working.
-    const source = JSON.stringify([address ?? parts?.keyId, parts?.tenantId])
-    const waitMs = this.#guesses.waitFor(source)
+    const source = JSON.stringify([parts?.tenantId, address ?? parts?.keyId])
+    const waitMs = this.#blocked.waitFor(source)
     if (waitMs > 0) throw new TooManyAttemptsError(waitMs)
-    const outcome = parts === undefined ? 'malformed' : await this.#check(parts, address, scopes)
-    if (typeof outcome !== 'string') return toApiKey(parts!.tenantId, outcome)
-    this.#guesses.count(source)
+    const outcome = await this.#check(parts, address, scopes)
+    if (!('refused' in outcome)) return toApiKey(parts!.tenantId, outcome)
+    const { refused, retryAfterMs } = outcome
+    if (retryAfterMs !== undefined) this.#blocked.block(source, retryAfterMs)
     await delay(Math.max(0, REFUSAL_MS - (performance.now() - begun)))
-    throw new InvalidApiKeyError(outcome)
+    if (refused === 'too_many_attempts') throw new TooManyAttemptsError(retryAfterMs!)
+    throw new InvalidApiKeyError(refused)
   }
 
   async #check(
-    { tenantId, keyId: id, secret }: NonNullable<ReturnType<typeof parseKey>>,
+    parts: ReturnType<typeof parseKey>,
     ip: string | undefined,
     scopes: readonly string[],
-  ): Promise<KeyRow | InvalidApiKeyReason> {
+  ): Promise<KeyRow | Refusal> {
+    if (parts === undefined) return this.#refuseUnknown(undefined, ip, 'malformed')
+    const { tenantId, keyId: id, secret } = parts
     try {
       // Also inside withTenant: who asks is no matter of the transaction around it.
       const { rows } = await runWithoutAmbientTenant(() =>
-        sql<{ result: KeyRow | { refused: InvalidApiKeyReason } }>`
+        sql<{ result: KeyRow | Refusal }>`
           select rowhouse.authenticate_api_key(${id}, ${digestOf(secret)}, ${ip ?? null}::inet, ${scopes}::text[]) as result`.execute(
           this.#openTenant(tenantId),
         ),
       )
-      const { result } = rows[0]!
-      return 'refused' in result ? result.refused : result
+      return rows[0]!.result
     } catch (error) {
       const reason = error instanceof RowhouseError ? TENANT_REASONS[error.code] : undefined
       if (reason === undefined) throw error
-      return reason
+      return this.#refuseUnknown(parts, ip, reason)
     }
   }
+
+  /** Counts a refusal that no tenant can count. */
+  async #refuseUnknown(
+    parts: ReturnType<typeof parseKey>,
+    ip: string | undefined,
+    reason: InvalidApiKeyReason,
+  ): Promise<Refusal> {
+    const { rows } = await runWithoutAmbientTenant(() =>
+      sql<{ wait: number }>`
+        select rowhouse.refuse_unknown_key(${parts?.tenantId ?? null}, ${ip ?? null}::inet, ${parts?.keyId ?? null}) as wait`.execute(
+        this.#outside,
+      ),
+    )
+    const { wait } = rows[0]!
+    return wait > 0 ? { refused: 'too_many_attempts', retryAfterMs: wait } : { refused: reason }
+  }
+}
+
+/** Why a key was refused. */
+interface Refusal {
+  readonly refused: InvalidApiKeyReason | 'too_many_attempts'
+  readonly retryAfterMs?: number
 }
 
 /** The tenant is looked at before its key is. */

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadMigrationFiles } from 'postgres-migrations'
+import { compileLints } from '../doctor/compile-lints.ts'
+import { loadLints } from '../doctor/lint.ts'
 
 /** A numbered file of `sql/migrations`. */
 export interface MigrationFile {
@@ -29,12 +31,15 @@ export interface SqlFiles {
   readonly bootstrap: RepeatableFile
   /** In the order of their numbers. */
   readonly migrations: readonly MigrationFile[]
-  /** In the order of their names. */
+  /** In the order of their names; the lints of `sql/doctor` are one function, and come last. */
   readonly functions: readonly RepeatableFile[]
 }
 
-/** The folder `sql` of the package; the same two levels up from `src/migrate` and from `dist/migrate`. */
-export const SQL_FOLDER: string = fileURLToPath(new URL('../../sql/', import.meta.url))
+/**
+ * The folder `sql` of the package; the same two levels up from `src/migrate` and from `dist/migrate`. Not by new URL(),
+ * which bundlers take for a file to copy.
+ */
+export const SQL_FOLDER: string = join(dirname(fileURLToPath(import.meta.url)), '../../sql/')
 
 /** Reads the SQL files below a folder that is laid out like `sql`. */
 export async function loadSqlFiles(folder: string = SQL_FOLDER): Promise<SqlFiles> {
@@ -50,6 +55,7 @@ export async function loadSqlFiles(folder: string = SQL_FOLDER): Promise<SqlFile
       .sort()
       .map((name) => loadRepeatable(folder, `functions/${name}`)),
   )
+  functions.push(...(await loadDoctor(folder)))
   return {
     migrationsFolder,
     bootstrap,
@@ -68,6 +74,18 @@ function toMigrationFile(migration: { id: number; name: string; hash: string; sq
 }
 
 async function loadRepeatable(folder: string, file: string): Promise<RepeatableFile> {
-  const sql = await readFile(join(folder, file), 'utf8')
+  return repeatable(file, await readFile(join(folder, file), 'utf8'))
+}
+
+/** The lints as one file; none in a folder that has none. */
+async function loadDoctor(folder: string): Promise<RepeatableFile[]> {
+  const lints = await loadLints(join(folder, 'doctor')).catch((error) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return lints.length === 0 ? [] : [repeatable('doctor', compileLints(lints))]
+}
+
+function repeatable(file: string, sql: string): RepeatableFile {
   return { file, checksum: createHash('sha256').update(sql, 'utf8').digest('hex'), sql }
 }

@@ -98,7 +98,11 @@ export async function listProtectedTables(connection: OwnerConnection): Promise<
   })
 }
 
-async function runAsOwner<T>(connection: OwnerConnection, fn: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+/** Errors of the database become those of rowhouse. */
+export async function runAsOwner<T>(
+  connection: OwnerConnection,
+  fn: (client: pg.ClientBase) => Promise<T>,
+): Promise<T> {
   try {
     return await connection(fn)
   } catch (error) {

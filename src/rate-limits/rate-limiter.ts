@@ -135,7 +135,7 @@ export class RateLimiter {
       throw createRowhouseError('invalid_argument', 'timeoutMs is a number of milliseconds from 0.')
     }
     signal?.throwIfAborted()
-    if (overflowMode === 'reject') return orLimited(await this.consume(subject, options), subject)
+    if (overflowMode === 'reject') return orLimited(await this.consume(subject, options), subject, options)
     const { tenantId } = this.#executor
     if (this.#dispatcher === undefined || this.#dispatcher.isInTransaction(tenantId)) {
       throw createRowhouseError(
@@ -154,7 +154,8 @@ export class RateLimiter {
     try {
       for (;;) {
         const result = await this.consume(subject, options)
-        if (result.allowed || performance.now() + result.retryAfterMs > deadline) return orLimited(result, subject)
+        if (result.allowed || performance.now() + result.retryAfterMs > deadline)
+          return orLimited(result, subject, options)
         await sleep(result.retryAfterMs, undefined, { signal }).catch(() => signal?.throwIfAborted())
       }
     } finally {
@@ -192,11 +193,16 @@ function refuseImpossible(decision: RateLimitDecision): RateLimitDecision {
   )
 }
 
-function orLimited(result: RateLimitResult, subject: string | undefined): RateLimitResult {
+function orLimited(
+  result: RateLimitResult,
+  subject: string | undefined,
+  { name, windows }: RateLimitOptions,
+): RateLimitResult {
   if (result.allowed) return result
   const whom = subject === undefined || subject === '' ? 'The tenant' : `"${subject}"`
   throw new RateLimitedError(
     `${whom} is over its rate limit of ${result.limit}; try again in ${result.retryAfterMs} ms.`,
     result,
+    name ?? (windows === undefined ? 'requests' : undefined),
   )
 }

@@ -1,10 +1,6 @@
-import type pg from 'pg'
-import { createRowhouseError } from '../errors.ts'
-import { databaseGaps } from './database-gaps.ts'
-import { type IsolationGap, sortGaps } from './isolation-gap.ts'
-import { protectedTableGaps } from './protected-table-gaps.ts'
+import { runDoctor } from '../doctor/doctor.ts'
+import type { IsolationGap } from './isolation-gap.ts'
 import { onTestConnection, type TestConnection } from './test-connection.ts'
-import { sharedTableNames, unprotectedRelationGaps } from './unprotected-relation-gaps.ts'
 
 export interface FindGapsOptions {
   /** The role of requests. Default `rowhouse_app`. */
@@ -13,15 +9,19 @@ export interface FindGapsOptions {
   readonly sharedTables?: readonly string[] | undefined
 }
 
+/** Lints of the server and of the installation, which a test of an application can't mend. */
+const UPKEEP: readonly string[] = ['outdated_server', 'outdated_schema', 'changed_object', 'tenant_not_indexed']
+
 /**
  * Reads the catalogs of a database for everything by which one tenant could reach another's rows, or learn about them:
  * tables, partitions and views without protection, weakened policies, keys and foreign keys without the tenant,
  * privileges that policies don't hold for, functions and roles that they don't hold for, a preset tenant. Nobody keeps
- * a list of tables: a new one that was forgotten is found.
+ * a list of tables: a new one that was forgotten is found. The lints of `rowhouse.doctor()`, without those of the
+ * server and of the installation.
  *
  * Changes nothing. The login needs to be a member of `rowhouse_admin`, as the one that migrates is.
  *
- * SQL: selects on `pg_class`, `pg_policy`, `pg_proc` and others, and `rowhouse.protection_findings(table, column)`.
+ * SQL: `select * from rowhouse.doctor('rowhouse_app')`
  *
  * Errors: `not_migrated`, `missing_privilege`, `invalid_argument`.
  *
@@ -33,58 +33,17 @@ export interface FindGapsOptions {
  */
 export async function findIsolationGaps(
   connection: TestConnection,
-  { role = 'rowhouse_app', sharedTables = [] }: FindGapsOptions = {},
+  { role, sharedTables }: FindGapsOptions = {},
 ): Promise<IsolationGap[]> {
-  return onTestConnection(connection, async (client) => {
-    await assertUsable(client, role)
-    const shared = await sharedTableNames(client, sharedTables)
-    return withPlainSettings(client, async () => {
-      const gaps = [
-        ...(await protectedTableGaps(client, role)),
-        ...(await unprotectedRelationGaps(client, role, shared)),
-        ...(await databaseGaps(client, role)),
-      ]
-      return sortGaps(withoutRepetitions(gaps))
-    })
-  })
-}
-
-/** Both the report of protect_table and a check of our own may see the same thing. */
-function withoutRepetitions(gaps: readonly IsolationGap[]): IsolationGap[] {
-  return [...new Map(gaps.map((gap) => [`${gap.kind} ${gap.object}`, gap])).values()]
-}
-
-/** Names are printed with their schema, whatever the search path of the caller is, and nothing is compiled for them. */
-async function withPlainSettings<T>(client: pg.ClientBase, fn: () => Promise<T>): Promise<T> {
-  const { rows } = await client.query<{ path: string; jit: string }>(
-    "select current_setting('search_path') as path, current_setting('jit') as jit",
+  const findings = await onTestConnection(connection, (client) =>
+    runDoctor(client, { role, sharedTables, ignore: UPKEEP }),
   )
-  const { path, jit } = rows[0]!
-  await client.query('set search_path = pg_catalog, pg_temp; set jit = off')
-  try {
-    return await fn()
-  } finally {
-    // Fails in a transaction that has failed, which undoes the settings anyway.
-    await client.query(`set search_path = ${path === '""' ? "''" : path}; set jit = ${jit}`).catch(() => {})
-  }
-}
-
-/** One sentence instead of an error about a missing relation. */
-export async function assertUsable(client: pg.ClientBase, role: string): Promise<void> {
-  const { rows } = await client.query<{ migrated: boolean; known: boolean; login: string }>(
-    `select to_regprocedure('rowhouse.protection_findings(regclass, name)') is not null as migrated,
-        exists (select from pg_roles where rolname = $1) as known, current_user as login`,
-    [role],
-  )
-  const { migrated, known, login } = rows[0]!
-  if (!migrated) throw createRowhouseError('not_migrated', 'rowhouse is not installed in this database.')
-  if (!known) throw createRowhouseError('invalid_argument', `There is no role ${JSON.stringify(role)}.`)
-  const able = await client.query<{ able: boolean }>(
-    "select has_function_privilege('rowhouse.protection_findings(regclass, name)', 'execute') as able",
-  )
-  if (!able.rows[0]!.able) {
-    throw createRowhouseError('missing_privilege', `${login} may not look into the protection of tables.`, {
-      hint: `Use the login that migrates, or: grant rowhouse_admin to "${login}".`,
-    })
-  }
+  return findings.map(({ level, name, table, object, detail, mend }) => ({
+    level: level === 'error' ? level : 'warning',
+    kind: name,
+    table,
+    object,
+    detail,
+    mend,
+  }))
 }

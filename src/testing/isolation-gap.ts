@@ -12,9 +12,3 @@ export interface IsolationGap {
   /** The statement that mends it, or a proposal. */
   readonly mend: string
 }
-
-/** Errors first, then by table and kind, so that the list is the same in every run. */
-export function sortGaps(gaps: readonly IsolationGap[]): IsolationGap[] {
-  const key = ({ level, table, kind, object }: IsolationGap) => `${level} ${table ?? '~'} ${kind} ${object}`
-  return gaps.toSorted((left, right) => (key(left) < key(right) ? -1 : 1))
-}

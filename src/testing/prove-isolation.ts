@@ -1,11 +1,11 @@
 import pg from 'pg'
+import { assertInspectable } from '../doctor/doctor.ts'
 import { createRowhouseError } from '../errors.ts'
 import { runAttempt, setTenant, stateOf } from './attempt.ts'
-import { assertUsable } from './find-isolation-gaps.ts'
 import { insertGeneratedRow, type RowValues } from './insert-row.ts'
 import { IsolationError, type IsolationLeak } from './isolation-error.ts'
 import { describeRegisteredTables, type TableShape } from './table-shape.ts'
-import { createTenantId } from './tenant-id.ts'
+import { createTenantPair } from './tenant-id.ts'
 import { onTestConnection, type TestConnection } from './test-connection.ts'
 import { VERBS } from './verbs.ts'
 
@@ -68,7 +68,7 @@ export async function proveIsolation(
 ): Promise<IsolationProof> {
   const { role = 'rowhouse_app' } = options
   return onTestConnection(connection, async (client) => {
-    await assertUsable(client, role)
+    await assertInspectable(client, role)
     // A client that is in a transaction has what it did there proven with it.
     const nested = client.getTransactionStatus() === 'T'
     await client.query(nested ? 'savepoint prove_isolation' : 'begin')
@@ -160,7 +160,7 @@ async function provisionTenants(
   await client.query('set local role rowhouse_admin')
   for (const { tenantType } of tables) {
     if (tenants.has(tenantType)) continue
-    const pair = { own: createTenantId(tenantType), other: createTenantId(tenantType) }
+    const pair = createTenantPair(tenantType)
     for (const tenantId of [pair.own, pair.other])
       await client.query('select rowhouse.provision_tenant($1)', [tenantId])
     tenants.set(tenantType, pair)

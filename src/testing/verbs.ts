@@ -14,8 +14,10 @@ export type Verb = (table: TableShape, sides: Sides) => readonly string[]
 const others = ({ tenantColumn }: TableShape, { other }: Sides) => `${tenantColumn} = '${other}'`
 
 /** `columns` with the tenant column replaced by a literal. */
-const asTenant = (table: TableShape, tenantId: string) =>
-  table.columns.map((column) => (column === table.tenantColumn ? `'${tenantId}'` : `t.${column}`)).join(', ')
+const asTenant = (table: TableShape, tenantId: string | null) =>
+  table.columns
+    .map((column) => (column !== table.tenantColumn ? `t.${column}` : tenantId === null ? 'null' : `'${tenantId}'`))
+    .join(', ')
 
 const columnList = ({ columns }: TableShape) => columns.join(', ')
 
@@ -125,6 +127,14 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       and ${table.tenantColumn} = '${sides.own}'`,
     `update ${table.name} set ${table.tenantColumn} = '${sides.other}'`,
   ],
+  // A row of no tenant, which the other one would see: its state is compared before and after.
+  'insert for no tenant': (table, sides) => [
+    `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, null)} from ${table.name} t
+      where t.${table.tenantColumn} = '${sides.own}'`,
+  ],
+  'update to no tenant': (table, sides) => [
+    `update ${table.name} set ${table.tenantColumn} = null where ${table.tenantColumn} = '${sides.own}'`,
+  ],
   'insert of everything, into the own tenant': (table, sides) => [
     `delete from ${table.name} where ${table.tenantColumn} = '${sides.own}'`,
     `insert into ${table.name} (${columnList(table)}) select ${asTenant(table, sides.own)} from ${table.name} t on conflict do nothing returning *, (select string_agg(distinct ${table.tenantColumn}, ',') from ${table.name}) as tenants`,
@@ -174,6 +184,14 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     `prepare peek as select * from ${name}`,
     'execute peek',
     'deallocate peek',
+  ],
+  // As on a pooled connection that the other tenant used before. What it reads meanwhile is its own, and not looked at.
+  'statement prepared for the other tenant': ({ name }, { own, other }) => [
+    `set local plan_cache_mode = force_generic_plan; set local app.tenant_id = '${other}'; deallocate all; prepare peek as select * from ${name}`,
+    "do $$ begin execute 'execute peek'; end $$",
+    `set local app.tenant_id = '${own}'`,
+    'execute peek',
+    'deallocate peek; reset plan_cache_mode',
   ],
   'explain analyze of a write': (table, sides) => [
     `explain (analyze, costs off, timing off, summary off) delete from ${table.name} where ${table.tenantColumn} <> '${sides.own}'`,

@@ -33,7 +33,7 @@ beforeAll(async () => {
 })
 
 test('a database in order: doctor finds nothing, prove counts what was tried', async () => {
-  expect(await run('doctor')).toEqual({
+  expect(await run('doctor', '--ignore', 'outdated_server')).toEqual({
     exitCode: 0,
     stdout: 'Nothing found: every table keeps its tenants apart.\n',
     stderr: '',
@@ -53,14 +53,14 @@ test('a hole: both name it and fail, and the printed statement mends it', async 
   expect(found.stdout).toMatch(/^error {4}public\.invoices: .*rowhouse_isolation/m)
   const gaps = JSON.parse((await run('doctor', '--json')).stdout)
   expect(gaps).toContainEqual(
-    expect.objectContaining({ level: 'error', kind: 'policy_differs', table: 'public.invoices' }),
+    expect.objectContaining({ level: 'error', name: 'policy_differs', table: 'public.invoices' }),
   )
   const proven = await run('prove')
   expect(proven.exitCode).toBe(1)
   expect(proven.stdout).toMatch(/^A tenant reached rows of another one\.\n {2}public\.invoices, /)
   expect(JSON.parse((await run('prove', '--json')).stdout).leaks.length).toBeGreaterThan(0)
 
-  await owner.query(gaps.find(({ kind }: { kind: string }) => kind === 'policy_differs').mend)
+  await owner.query(gaps.find(({ name }: { name: string }) => name === 'policy_differs').mend)
   await owner.query('drop policy careless on invoices')
   expect((await run('doctor')).exitCode).toBe(0)
   expect((await run('prove')).exitCode).toBe(0)

@@ -120,6 +120,7 @@ beforeAll(async () => {
         'rowhouse/graphile-worker': [`${ROOT}/src/graphile-worker/index.ts`],
         'rowhouse/pg-boss': [`${ROOT}/src/pg-boss/index.ts`],
         'rowhouse/hono': [`${ROOT}/src/hono/index.ts`],
+        'rowhouse/next': [`${ROOT}/src/next/index.ts`],
         'rowhouse/ws': [`${ROOT}/src/ws/index.ts`],
         'rowhouse/embedded': [`${ROOT}/src/embedded/index.ts`],
         'rowhouse/langgraph': [`${ROOT}/src/langgraph/index.ts`],

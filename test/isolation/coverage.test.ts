@@ -3,8 +3,6 @@
 // function without a pinned search_path, an object without a comment: each makes this file fail by itself.
 import { beforeAll, describe, expect, test } from 'vitest'
 import { findIsolationGaps } from '../../src/testing/index.ts'
-import { reachableRelations } from '../../src/testing/reachable-relations.ts'
-import { OPERATORS_TABLES, REGISTRIES } from '../../src/testing/unprotected-relation-gaps.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { ACME, protect, useAppTables } from './support/app-tables.ts'
@@ -21,6 +19,7 @@ import {
 import { expectClosed } from './support/expect-closed.ts'
 import { exposures } from './support/exposures.ts'
 import { inTenant, undone } from './support/in-tenant.ts'
+import { knownTables, reachableRelations } from './support/reachable-relations.ts'
 import { functionsFile, functionsFiles } from './support/sql-files.ts'
 
 const database = useDatabase()
@@ -205,11 +204,8 @@ describe('relations', () => {
   })
 
   test('operators reach no table of tenants: registries and receipts only', async () => {
-    const gaps = () =>
-      findIsolationGaps(clients.owner, {
-        role: 'rowhouse_admin',
-        sharedTables: [...Object.keys(OPERATORS_TABLES), 'rowhouse.exempt_tables'],
-      })
+    const sharedTables = [...(await knownTables(clients.owner, false)), 'rowhouse.exempt_tables']
+    const gaps = () => findIsolationGaps(clients.owner, { role: 'rowhouse_admin', sharedTables })
     await expectClosed({
       probe: gaps,
       removeProtection: asOwner('create table fresh (id int); grant select on fresh to rowhouse_admin'),
@@ -229,12 +225,13 @@ describe('relations', () => {
 
   test('the list of registries holds nothing that could be left out', async () => {
     const reachable = new Set((await reachableRelations(clients.owner)).map(({ name }) => name))
-    expect(Object.keys(REGISTRIES).filter((name) => !reachable.has(name))).toEqual([])
+    expect((await knownTables(clients.owner, true)).filter((name) => !reachable.has(name))).toEqual([])
   })
 
   test('row_security = off makes a query fail on every tenant table that the application can reach', async () => {
+    const registries = await knownTables(clients.owner, true)
     const relations = (await reachableRelations(clients.owner)).filter(
-      ({ name, kind }) => kind !== 'S' && !(name in REGISTRIES),
+      ({ name, kind }) => kind !== 'S' && !registries.includes(name),
     )
     expect(relations.length).toBeGreaterThan(5)
     const readable = () =>

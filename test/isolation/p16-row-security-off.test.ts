@@ -1,12 +1,12 @@
 // P16: with row_security = off a query raises 42501 exactly where a policy applies, and runs where none does: a proof
 // that a table is protected, whatever its rows. The probe runs over every table that the application's role can read.
 import { expect, test } from 'vitest'
-import { reachableRelations } from '../../src/testing/reachable-relations.ts'
 import { useDatabase } from '../setup/database.ts'
 import { ACME, APP_TABLES, protect, TEXT_COLUMN, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed } from './support/expect-closed.ts'
 import { inTenant, undone } from './support/in-tenant.ts'
+import { reachableRelations } from './support/reachable-relations.ts'
 
 const database = useDatabase()
 useAppTables(database)

@@ -1,13 +1,13 @@
 // P26: TRUNCATE, REFERENCES and TRIGGER are not subject to policies: with the grant, one tenant empties the table.
 // Closed: the application's role has none of them anywhere, and protect_table takes them away where it had.
 import { describe, expect, test } from 'vitest'
-import { reachableRelations } from '../../src/testing/reachable-relations.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { ACME, APP_TABLES, GLOBEX, protect, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed, REFUSED, unlessRefused } from './support/expect-closed.ts'
 import { inTenant, rowsInTenant } from './support/in-tenant.ts'
+import { reachableRelations } from './support/reachable-relations.ts'
 
 const database = useDatabase()
 useAppTables(database)

@@ -2,12 +2,12 @@
 // Closed: ids of rowhouse are no numbers of a sequence; the application gets no more than USAGE, where its own table
 // needs it, and protect_table says so. Documented: who draws a number from a shared sequence learns the volume.
 import { beforeAll, expect, test } from 'vitest'
-import { reachableRelations } from '../../src/testing/reachable-relations.ts'
 import { useDatabase } from '../setup/database.ts'
 import { ACME, GLOBEX, protect, useAppTables } from './support/app-tables.ts'
 import { useClients, useOneConnection } from './support/clients.ts'
 import { expectClosed, REFUSED, unlessRefused } from './support/expect-closed.ts'
 import { rowsInTenant } from './support/in-tenant.ts'
+import { reachableRelations } from './support/reachable-relations.ts'
 
 const database = useDatabase()
 useAppTables(database)

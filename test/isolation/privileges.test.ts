@@ -1,11 +1,11 @@
 // The authorization matrix: role x object x privilege, compared with a manifest that is checked in and that people read.
 // A privilege more or less, on any object of rowhouse, shows as a difference.
 import { expect, test } from 'vitest'
-import { reachableRelations } from '../../src/testing/reachable-relations.ts'
 import { useDatabase } from '../setup/database.ts'
 import { useClients } from './support/clients.ts'
 import { expectClosed } from './support/expect-closed.ts'
 import { privilegeManifest } from './support/privilege-manifest.ts'
+import { reachableRelations } from './support/reachable-relations.ts'
 
 const database = useDatabase()
 const clients = useClients(database, 'owner')

@@ -9,6 +9,7 @@ const SOURCES: Record<string, string> = {
   'rowhouse/fastify': '../../src/fastify/index.ts',
   'rowhouse/graphile-worker': '../../src/graphile-worker/index.ts',
   'rowhouse/hono': '../../src/hono/index.ts',
+  'rowhouse/next': '../../src/next/index.ts',
   'rowhouse/pg-boss': '../../src/pg-boss/index.ts',
   'rowhouse/ws': '../../src/ws/index.ts',
   'rowhouse/embedded': '../../src/embedded/index.ts',

@@ -33,9 +33,9 @@ const GAPS: readonly [kind: string, object: string, make: string, mend: string][
     'create table drafts (id int); grant insert on drafts to rowhouse_app',
     'drop table drafts',
   ],
-  ['unprotected_table', 'public.drafts', 'create table drafts (tenant_id text)', 'drop table drafts'],
+  ['unregistered_table', 'public.drafts', 'create table drafts (tenant_id text)', 'drop table drafts'],
   [
-    'unprotected_table',
+    'unregistered_table',
     'public.drafts',
     'create table drafts (tenant_id text)',
     "select rowhouse.exempt_table('drafts', 'nobody reads it'); drop table drafts",
@@ -265,7 +265,7 @@ test('every gap says what, where, why and how to mend it', async () => {
       detail: 'row-level security is not enabled',
       mend: "select rowhouse.protect_table('public.invoices', 'tenant_id')",
     },
-    expect.objectContaining({ level: 'warning', kind: 'unprotected_table', table: 'public.drafts' }),
+    expect.objectContaining({ level: 'warning', kind: 'unregistered_table', table: 'public.drafts' }),
   ])
   for (const { mend } of await gaps()) await clients.owner.query(mend.replace(/, or: .*/, ''))
   await protect(clients.owner, 'drafts')

@@ -145,6 +145,63 @@ describe('each hole is found', () => {
   )
 })
 
+describe('a subtly wrong policy, while the catalogs look innocent', () => {
+  const setting = "nullif(current_setting('app.tenant_id', true), '')"
+  const policies = (table: string, condition: string) =>
+    ['rowhouse_tenant', 'rowhouse_isolation']
+      .map((policy) => `alter policy ${policy} on ${table} using (${condition}) with check (${condition})`)
+      .join('; ')
+
+  /** What a look at the catalogs asks: enabled, forced, one policy of each kind, for all, both about the tenant. */
+  const looksInnocent = async (table: string) => {
+    const { rows } = await clients.owner.query(
+      `select c.relrowsecurity and c.relforcerowsecurity and bool_and(p.polcmd = '*')
+          and count(*) filter (where p.polpermissive) = 1 and count(*) filter (where not p.polpermissive) = 1
+          and bool_and(pg_get_expr(p.polqual, c.oid) ~ 'tenant' and pg_get_expr(p.polwithcheck, c.oid) ~ 'tenant') as innocent
+        from pg_class c join pg_policy p on p.polrelid = c.oid where c.oid = $1::regclass group by c.oid`,
+      [table],
+    )
+    return rows[0].innocent
+  }
+
+  beforeAll(() =>
+    clients.owner.query(`create function tenant_now() returns text language sql immutable
+      as $$ select nullif(current_setting('app.tenant_id', true), '') $$`),
+  )
+
+  test.each([
+    [
+      'rows of no tenant belong to everybody',
+      'without_key',
+      `tenant_id = ${setting} or tenant_id is null`,
+      'alter table without_key alter tenant_id drop not null',
+      /no tenant/,
+    ],
+    ['an immutable function, whose answer a plan keeps', 'without_key', 'tenant_id = tenant_now()', '', /prepared/],
+    ['a cast that cuts ids off', 'without_key', `tenant_id::varchar(20) = ${setting}::varchar(20)`, '', /select/],
+    ['a comparison that ignores case', 'invoices', `lower(tenant_id) = lower(${setting})`, '', /select/],
+    [
+      'a uuid of which only the beginning counts',
+      'by_uuid',
+      `left(tenant_id::text, 8) = left(${setting}, 8)`,
+      '',
+      /select/,
+    ],
+    ['no tenant sees everything', 'invoices', `tenant_id = ${setting} or ${setting} is null`, '', /without a tenant/],
+  ])('%s', async (_what, table, condition, alter, verb) => {
+    await expectClosed({
+      probe: async () => {
+        expect(await looksInnocent(table)).toBe(true)
+        const found = await leaks({ tables: [table] })
+        if (found.length > 0) expect(found.map((leak) => leak.verb).join()).toMatch(verb)
+        return found
+      },
+      removeProtection: () => clients.owner.query(`${policies(table, condition)}; ${alter}`),
+      restoreProtection: () => protect(clients.owner, table),
+    })
+  })
+})
+
 test('the message names tables and verbs, and holds no value of a tenant that is not made up', async () => {
   await clients.owner.query('alter table invoices disable row level security')
   try {

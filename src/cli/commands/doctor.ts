@@ -1,8 +1,13 @@
-import { findIsolationGaps } from '../../testing/find-isolation-gaps.ts'
-import type { IsolationGap } from '../../testing/isolation-gap.ts'
-import { type Command, EXIT_FAILURE, EXIT_OK } from '../command.ts'
+import { join } from 'node:path'
+import type { DoctorOptions } from '../../doctor/doctor.ts'
+import type { Finding, FindingLevel } from '../../doctor/finding.ts'
+import { loadLints } from '../../doctor/lint.ts'
+import { toSarif } from '../../doctor/sarif.ts'
+import { SQL_FOLDER } from '../../migrate/sql-files.ts'
+import { type Command, EXIT_FAILURE, EXIT_OK, UsageError } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
 import type { Output } from '../output.ts'
+import { withRowhouse } from '../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './tenant/options.ts'
 
 export const doctorCommand: Command = {
@@ -10,10 +15,18 @@ export const doctorCommand: Command = {
   summary: 'Find what could let one tenant reach another',
   description:
     'Reads the catalogs: tables, partitions and views without protection, weakened policies, keys and foreign keys without\n' +
-    'the tenant, privileges, functions and roles that policies do not hold for. Changes nothing. Each finding comes with\n' +
-    'the statement that mends it. Fails when there is an error; warnings alone are no failure.',
+    'the tenant, privileges, functions and roles that policies do not hold for, what was changed of rowhouse by hand, a server\n' +
+    'that lacks fixes. Changes nothing. Each finding comes with the statement that mends it. Fails when there is an error;\n' +
+    'warnings alone are no failure.',
   options: {
     ...TENANT_OPTIONS,
+    sarif: { type: 'boolean', description: 'Print SARIF 2.1.0, for code scanning services' },
+    level: {
+      type: 'string',
+      value: 'LEVEL',
+      description: 'error, warning or info: leave out what is below (default: warning)',
+    },
+    ignore: { type: 'string', value: 'NAMES', description: 'Lints or cache keys to leave out, separated by commas' },
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
     shared: {
       type: 'string',
@@ -21,26 +34,47 @@ export const doctorCommand: Command = {
       description: 'Tables that every tenant may read, separated by commas: public.countries',
     },
   },
-  examples: ['rowhouse doctor', 'rowhouse doctor --shared public.countries,public.currencies --json'],
+  examples: [
+    'rowhouse doctor',
+    'rowhouse doctor --shared public.countries,public.currencies --json',
+    'rowhouse doctor --ignore outdated_server --sarif',
+  ],
   async run(context) {
     const { options, output } = context
-    const gaps = await findIsolationGaps(requireDatabaseUrl(context), {
+    if (options.json === true && options.sarif === true) {
+      throw new UsageError('Either --json or --sarif.', 'See: rowhouse help doctor')
+    }
+    const doctorOptions: DoctorOptions = {
       role: options.role as string | undefined,
-      sharedTables: (options.shared as string | undefined)?.split(',').map((table) => table.trim()),
-    })
-    if (options.json === true) output.line(JSON.stringify(gaps, null, 2))
-    else print(gaps, output)
-    return gaps.some(({ level }) => level === 'error') ? EXIT_FAILURE : EXIT_OK
+      sharedTables: list(options.shared),
+      level: options.level as FindingLevel | undefined,
+      ignore: list(options.ignore),
+    }
+    const findings = await withRowhouse(context, (rowhouse) => rowhouse.doctor(doctorOptions))
+    if (options.sarif === true) {
+      const lints = await loadLints(join(SQL_FOLDER, 'doctor'))
+      const database = new URL(requireDatabaseUrl(context)).pathname.slice(1)
+      output.line(JSON.stringify(toSarif(findings, lints, database), null, 2))
+    } else if (options.json === true) output.line(JSON.stringify(findings, null, 2))
+    else print(findings, output)
+    return findings.some(({ level }) => level === 'error') ? EXIT_FAILURE : EXIT_OK
   },
 }
 
-function print(gaps: readonly IsolationGap[], output: Output): void {
-  for (const { level, object, detail, mend } of gaps) {
-    const style = level === 'error' ? 'red' : 'yellow'
-    output.line(`${output.style(style, level.padEnd(7))}  ${object}: ${detail}`)
+function list(value: string | boolean | undefined): string[] | undefined {
+  return typeof value === 'string' ? value.split(',').map((entry) => entry.trim()) : undefined
+}
+
+const STYLES = { error: 'red', warning: 'yellow', info: 'dim' } as const
+
+function print(findings: readonly Finding[], output: Output): void {
+  for (const { name, level, object, detail, mend } of findings) {
+    output.line(
+      `${output.style(STYLES[level], level.padEnd(7))}  ${object}: ${detail} ${output.style('dim', `(${name})`)}`,
+    )
     output.line(output.style('dim', `         ${mend}`))
   }
-  const errors = gaps.filter(({ level }) => level === 'error').length
-  if (gaps.length === 0) output.line(output.style('green', 'Nothing found: every table keeps its tenants apart.'))
-  else output.line(`${errors} errors, ${gaps.length - errors} warnings`)
+  const count = (wanted: string) => findings.filter(({ level }) => level === wanted).length
+  if (findings.length === 0) output.line(output.style('green', 'Nothing found: every table keeps its tenants apart.'))
+  else output.line(`${count('error')} errors, ${count('warning')} warnings`)
 }

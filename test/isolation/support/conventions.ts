@@ -24,6 +24,8 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   release: 'the same, for reservations',
   extend_lease: 'the same, for reservations',
   authenticate_api_key: 'reads digests, which the application may not; works as the tenant of the transaction',
+  refuse_unknown_key:
+    'counts refusals of keys of tenants that do not work; says how long the caller waits, nothing else',
   change_settings: 'a tenant changes its own settings, and nothing else of its row in the registry',
   add_credential_key: 'writes encrypted keys of the tenant of the transaction, and records it',
   delete_credential: 'deletes a credential of the tenant of the transaction, and records it',

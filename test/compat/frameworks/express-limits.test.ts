@@ -1,0 +1,42 @@
+import type { Server } from 'node:http'
+import express from 'express'
+import { problemHandler, quotaMiddleware, rateLimitMiddleware, tenantMiddleware, tenantOf } from 'rowhouse/express'
+import { useRowhouse } from '../../audit/support.ts'
+import { useDatabase } from '../../setup/database.ts'
+import { countOpenTransactions, LIMITS, meter, QUOTAS, readSession } from './limit-routes.ts'
+import { describeLimits } from './limits.ts'
+import { type App, resolve, urlOf } from './support.ts'
+
+const database = useDatabase()
+const fixture = useRowhouse(database)
+
+async function open(): Promise<App> {
+  const app = express()
+  app.use(tenantMiddleware(fixture.rowhouse, { resolve }))
+  app.get('/limited', rateLimitMiddleware(LIMITS.limited), (_request, response) => void response.json({}))
+  app.get('/costly', rateLimitMiddleware(LIMITS.costly), (_request, response) => void response.json({}))
+  app.get('/by-route/:name', rateLimitMiddleware(LIMITS.byRoute), (_request, response) => void response.json({}))
+  app.post('/metered', quotaMiddleware(QUOTAS.metered), async (request, response) => {
+    response.status(meter(request.url, tenantOf(request).reportUsage)).json({})
+  })
+  app.post('/paid', quotaMiddleware(QUOTAS.paid), (_request, response) => void response.json({}))
+  app.post('/idle', quotaMiddleware(), rateLimitMiddleware(LIMITS.byRoute), async (_request, response) => {
+    response.json(await countOpenTransactions(fixture.rowhouse))
+  })
+  app.get('/sessions/:id', async (request, response) => {
+    response.json(await readSession(tenantOf(request).tenant, request.params.id))
+  })
+  app.use(problemHandler())
+  const server = await new Promise<Server>((listening) => {
+    const opened = app.listen(0, '127.0.0.1', () => listening(opened))
+  })
+  return {
+    url: urlOf(server),
+    close: async () => {
+      server.closeAllConnections()
+      server.close()
+    },
+  }
+}
+
+describeLimits(() => fixture.rowhouse, open)
