@@ -3,6 +3,10 @@ import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { RowhouseError } from '../errors.ts'
+import { exportTenant } from '../portability/export-tenant.ts'
+import { importTenant } from '../portability/import-tenant.ts'
+import { parseExportOptions, parseImportOptions } from '../portability/portability-options.ts'
+import type { ExportOptions, ExportReceipt, ImportOptions, ImportReceipt } from '../portability/portability-types.ts'
 import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
 import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
 
@@ -40,7 +44,7 @@ const ERASE_ATTEMPTS = 3
 const tier = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is 1 to 32 lower-case letters, digits, underscores or hyphens')
-const status = z.enum(['active', 'suspended', 'inactive', 'erasing', 'erased'])
+const status = z.enum(['active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased'])
 const provisionOptions = z.strictObject({
   name: z.string().min(1).max(200).optional(),
   tier: tier.optional(),
@@ -197,6 +201,67 @@ export class Tenants {
    */
   async demote(tenantId: string): Promise<MovedTenant> {
     return this.#move(sql`select rowhouse.demote_tenant(${parseTenantId(tenantId)}) as result`)
+  }
+
+  /**
+   * Writes everything of the tenant to a stream, as it is at one moment: a gzipped tar of lines of JSON with a manifest
+   * and digests, in constant memory. Reads the tables that erasure reads, and refuses where erasure would.
+   *
+   * SQL: `begin isolation level repeatable read read only; select rowhouse.begin_export('acme')`, `open_export` and
+   * `fetch_export` for each table
+   *
+   * Errors: {@link TenantNotFoundError}, {@link TenantInactiveError}, `unregistered_table`, `tenant_moved`, and those of
+   * the stream.
+   *
+   * @example
+   * ```ts
+   * const { contentHash } = await rowhouse.tenants.export('acme', { to: createWriteStream('acme.tar.gz') })
+   * logger.info({ contentHash }, 'exported')
+   * ```
+   */
+  async export(tenantId: string, options: ExportOptions): Promise<ExportReceipt> {
+    return exportTenant(this.#admin, parseTenantId(tenantId), parseExportOptions(options))
+  }
+
+  /**
+   * Makes what an archive holds a tenant of this database, all of it or nothing: one transaction, at whose end every row
+   * is read back and compared with the digests. Creates the tenant; one that is there already must have no rows.
+   *
+   * Under another id, API keys, credentials and the audit trail are left out: they are of no use there.
+   *
+   * SQL: `begin; select rowhouse.begin_import(...)`, `import_rows` for each part, `finish_import`; `commit`
+   *
+   * Errors: `invalid_archive` (cut off, changed, of a newer format), `import_refused` (the tenant has rows, a table or
+   * column is missing, a key is taken), {@link TenantInactiveError} (the id was erased), `tenant_busy`.
+   *
+   * @example
+   * ```ts
+   * const { rows, contentHash } = await rowhouse.tenants.import(createReadStream('acme.tar.gz'), { as: 'acme-copy' })
+   * logger.info({ rows, contentHash }, 'imported')
+   * ```
+   */
+  async import(source: AsyncIterable<Uint8Array>, options: ImportOptions = {}): Promise<ImportReceipt> {
+    return importTenant(this.#admin, source, parseImportOptions(source, options))
+  }
+
+  /**
+   * SHA-256 of what the tenant owns, whatever its id and its database: equal for a tenant, its archive and what became of
+   * the archive. API keys, credentials and the audit trail, which are bound to the id, are no part of it.
+   *
+   * SQL: `select rowhouse.tenant_digest('acme')`
+   *
+   * @example
+   * ```ts
+   * const unchanged = (await rowhouse.tenants.contentHash('acme')) === (await rowhouse.tenants.contentHash('acme-copy'))
+   * ```
+   */
+  async contentHash(tenantId: string): Promise<string> {
+    const id = parseTenantId(tenantId)
+    const { rows } = await this.#admin.transaction(
+      (db) => sql<{ hash: string }>`select rowhouse.tenant_digest(${id}) ->> 'contentHash' as hash`.execute(db),
+      { isolationLevel: 'repeatable read', accessMode: 'read only' },
+    )
+    return rows[0]!.hash
   }
 
   /**
