@@ -223,7 +223,7 @@ begin
   perform rowhouse.end_work(v_before);
   return jsonb_build_object(
     'exportedAt', transaction_timestamp(),
-    'tenant', jsonb_build_object('id', p_tenant, 'name', v_tenant.name, 'tier', v_tenant.tier, 'status', v_tenant.status,
+    'tenant', jsonb_build_object('id', p_tenant, 'name', v_tenant.name, 'tier', v_tenant.tier, 'status', coalesce(v_tenant.status_before, v_tenant.status),
       'settings', v_tenant.settings, 'settingsVersion', v_tenant.settings_version, 'timeouts', v_tenant.own_timeouts,
       'promoted', v_tenant.partition_schema is not null),
     'tables', v_tables);

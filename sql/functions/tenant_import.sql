@@ -126,7 +126,7 @@ begin
     end if;
   end if;
   update rowhouse.tenants t
-    set status = 'importing', placement = null, status_reason = null, updated_at = statement_timestamp(),
+    set status = 'importing', placement = null, status_before = null, status_reason = null, updated_at = statement_timestamp(),
       name = case when v_created or v_comes_back then p_facts ->> 'name' else t.name end,
       tier = case when v_created or v_comes_back then p_facts ->> 'tier' else t.tier end,
       settings = case when v_created or v_comes_back then p_facts -> 'settings' else t.settings end,

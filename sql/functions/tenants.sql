@@ -34,7 +34,7 @@ comment on policy owner_all on rowhouse.tenants is 'The functions of rowhouse wr
 
 revoke all on rowhouse.tenants from public, rowhouse_app, rowhouse_admin;
 grant select (tenant_id, name, status, tier, settings, settings_version, placement) on rowhouse.tenants to rowhouse_app;
-grant select (tenant_id, name, status, tier, settings, settings_version, partition_schema, placement, status_reason, created_at,
+grant select (tenant_id, name, status, tier, settings, settings_version, partition_schema, placement, status_before, status_reason, created_at,
     updated_at, erased_at)
   on rowhouse.tenants to rowhouse_admin;
 

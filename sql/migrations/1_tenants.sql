@@ -22,6 +22,7 @@ create table rowhouse.tenants (
   own_timeouts integer[] constraint tenants_own_timeouts_three check (array_length(own_timeouts, 1) = 3),
   timeouts integer[],
   placement text constraint tenants_placement_format check (placement ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  status_before text,
   status_reason text constraint tenants_status_reason_length check (length(status_reason) <= 500),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -48,6 +49,8 @@ comment on column rowhouse.tenants.own_timeouts is
   'Timeouts in place of those of the tier, in milliseconds: of a statement, of a lock, idle in a transaction; null: those of the tier.';
 comment on column rowhouse.tenants.timeouts is
   'The timeouts that hold, for enter_tenant; null: none of its own or of its tier. Kept up to date by sql/functions/timeouts.sql.';
+comment on column rowhouse.tenants.status_before is
+  'While the tenant moves, and until its rows are erased here: the status that it had before.';
 comment on column rowhouse.tenants.status_reason is 'Why the tenant has its status, for operators.';
 comment on column rowhouse.tenants.created_at is 'When the tenant was provisioned.';
 comment on column rowhouse.tenants.updated_at is 'When this row last changed.';

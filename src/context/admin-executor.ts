@@ -3,7 +3,7 @@ import { sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { createSessionIdentity } from './session-identity.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
-import { TransactionSession } from './transaction-session.ts'
+import { type FollowTenant, TransactionSession } from './transaction-session.ts'
 
 /** The role of operators. */
 const ADMIN_ROLE = 'rowhouse_admin'
@@ -19,9 +19,10 @@ export interface AdminExecutor {
   transaction<T>(fn: (db: Kysely<any>) => Promise<T>, settings?: TransactionSettings): Promise<T>
 }
 
-export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
+/** `follow` finds the database that a tenant moved to, for statements that are refused because of it. */
+export function createAdminExecutor(source: ConnectionSource, log: Log, follow?: FollowTenant): AdminExecutor {
   const identity = createSessionIdentity({ role: ADMIN_ROLE })
-  const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
+  const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal, follow), CONTEXT(log), {
     keepTraces: false,
   })
   const db = createTenantKysely<any>({ statements: connections, connections, beforeCompile: (node) => node }, [])

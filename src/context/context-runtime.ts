@@ -11,6 +11,7 @@ import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
 import { Notifications } from './notifications.ts'
 import { onOwnConnection } from './own-connection.ts'
+import type { Placements } from './placements.ts'
 import type { QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
@@ -31,6 +32,8 @@ export interface ContextRuntimeOptions {
   readonly predicate: boolean
   readonly settings?: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  /** Other databases that tenants may be in. */
+  readonly placements?: Placements | undefined
 }
 
 /** What all handles of one `createRowhouse` call share. */
@@ -44,6 +47,7 @@ export class ContextRuntime {
   /** What the settings of tenants look like. */
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
+  readonly placements: Placements | undefined
   /** What the database announces. */
   readonly notifications: Notifications
   readonly #role: string | undefined
@@ -65,17 +69,19 @@ export class ContextRuntime {
     predicate,
     settings,
     dataKeys,
+    placements,
   }: ContextRuntimeOptions) {
     this.source = source
     this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
+    this.placements = placements
     this.startupCheck = startupCheck
     this.#role = role
     this.#seal = seal
     this.#plugins = plugins
     this.#predicate = predicate
-    this.#connectionContext = { log, terminate: (processId) => terminateBackend(source, processId) }
+    this.#connectionContext = { log, terminate: terminateBackend }
   }
 
   /** Who the transactions of a tenant run as. */
@@ -96,7 +102,12 @@ export class ContextRuntime {
   }
 
   createSession(identity: SessionIdentity, signal?: AbortSignal): TransactionSession {
-    return new TransactionSession(this.source, identity, signal)
+    const { tenantId } = identity
+    const { placements } = this
+    if (placements === undefined || tenantId === undefined) return new TransactionSession(this.source, identity, signal)
+    return new TransactionSession(placements.sourceOf(tenantId), identity, signal, (name) =>
+      placements.follow(tenantId, name),
+    )
   }
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
@@ -144,6 +155,6 @@ export class ContextRuntime {
   }
 }
 
-async function terminateBackend(source: ConnectionSource, processId: number): Promise<void> {
+async function terminateBackend(processId: number, source: ConnectionSource): Promise<void> {
   await onOwnConnection(source, (client) => client.query('select pg_terminate_backend($1)', [processId]))
 }

@@ -1,3 +1,4 @@
+import type { ConnectionSource } from './connection-source.ts'
 import { createRowhouseError } from '../errors.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import type { Statement, TransactionSession } from './transaction-session.ts'
@@ -30,6 +31,10 @@ export class TransactionScope {
   /** Whether the callback is still running. */
   get active(): boolean {
     return !this.#ended && (this.#parent?.active ?? true)
+  }
+
+  get source(): ConnectionSource {
+    return this.#session.source
   }
 
   get processId(): number | null | undefined {

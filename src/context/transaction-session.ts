@@ -4,7 +4,7 @@ import type { Batch, BatchFailure, BatchOutcome, SentStatement } from './batch.t
 import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { explainPreludeError } from './explain-error.ts'
-import { prepareValue, type QueryResultRows } from './pg-internals.ts'
+import { isDatabaseError, prepareValue, type QueryResultRows } from './pg-internals.ts'
 import type { TransactionSettings } from './prelude.ts'
 import type { SessionIdentity } from './session-identity.ts'
 import { guardStatement, isTransactionTag } from './statement-guard.ts'
@@ -14,6 +14,9 @@ export interface Statement {
   readonly sql: string
   readonly parameters: readonly unknown[]
 }
+
+/** Finds the database that a tenant moved to; undefined when this process does not know it. */
+export type FollowTenant = (placement: string) => Promise<ConnectionSource | undefined>
 
 /** A transaction of a session. It exists on the server from the first statement on. */
 interface SessionTransaction {
@@ -32,7 +35,8 @@ interface SessionTransaction {
  * transaction even if nobody awaited it, and nothing is ever sent without a prelude in front of it.
  */
 export class TransactionSession {
-  readonly #source: ConnectionSource
+  #source: ConnectionSource
+  readonly #follow: FollowTenant | undefined
   readonly #identity: SessionIdentity
   readonly #signal: AbortSignal | undefined
   #transaction: SessionTransaction | undefined
@@ -43,9 +47,12 @@ export class TransactionSession {
   #unclean = false
   #released = false
   #savepoints = 0
+  /** Whether anything ran: from then on the session stays in its database. */
+  #settled = false
 
-  constructor(source: ConnectionSource, identity: SessionIdentity, signal?: AbortSignal) {
+  constructor(source: ConnectionSource, identity: SessionIdentity, signal?: AbortSignal, follow?: FollowTenant) {
     this.#source = source
+    this.#follow = follow
     this.#identity = identity
     this.#signal = signal
   }
@@ -57,6 +64,11 @@ export class TransactionSession {
   /** The login of the connection, for messages. */
   get login(): string {
     return this.#lease?.login ?? 'the login'
+  }
+
+  /** Where the session runs. */
+  get source(): ConnectionSource {
+    return this.#source
   }
 
   get processId(): number | null | undefined {
@@ -250,9 +262,42 @@ export class TransactionSession {
       if (batch === undefined) return undefined
       const sending = this.#lease.send(batch)
       if (this.#source.pipeline) passTurn()
-      return await sending
+      const outcome = this.#follow === undefined ? await sending : await this.#followTenant(batch, await sending)
+      this.#settled ||= outcome.failure === undefined
+      return outcome
     } finally {
       passTurn()
     }
   }
+
+  /** Sends a batch again, to the database that the tenant moved to, when that refused it before anything was done. */
+  async #followTenant(batch: Batch, refused: BatchOutcome): Promise<BatchOutcome> {
+    let outcome = refused
+    for (let hop = 0; hop < MAX_HOPS; hop++) {
+      const placement = placementOf(outcome.failure)
+      if (placement === undefined) break
+      const source = await this.#follow!(placement)
+      // Statements that were sent behind it have failed already; what a session left on its connection stays there.
+      if (source === undefined || this.#source.pipeline || this.#settled) break
+      if (outcome.failure!.phase !== 'before' && batch.end !== 'commit') break
+      const lease = this.#lease!
+      const ended = await lease.send({ before: [], end: 'rollback', cleanUp: this.#source.cleanUp })
+      if (ended.failure !== undefined) lease.markUnusable(ended.failure.error)
+      await lease.release()
+      this.#lease = undefined
+      this.#source = source
+      this.#lease = await source.acquire(this.#signal)
+      outcome = await this.#lease.send({ ...batch, cleanUp: batch.cleanUp.length > 0 ? source.cleanUp : [] })
+    }
+    return outcome
+  }
+}
+
+/** Databases that know of each other in a row; more would be a circle. */
+const MAX_HOPS = 8
+
+/** The database that a tenant moved to, when that is why a batch failed. */
+function placementOf(failure: BatchFailure | undefined): string | undefined {
+  if (failure === undefined || !isDatabaseError(failure.error) || failure.error.code !== 'RH034') return undefined
+  return failure.error.detail ?? undefined
 }

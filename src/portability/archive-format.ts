@@ -30,7 +30,7 @@ const manifestSchema = z.object({
     id: z.string(),
     name: z.string(),
     tier: z.string(),
-    status: z.enum(['active', 'suspended', 'inactive', 'moving']),
+    status: z.enum(['active', 'suspended', 'inactive']),
     settings: z.record(z.string(), z.unknown()),
     settingsVersion: count,
     timeouts: z.array(z.int().nullable()).nullable(),

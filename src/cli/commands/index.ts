@@ -18,6 +18,8 @@ import {
 } from './tenant/change.ts'
 import { tenantCreateCommand } from './tenant/create.ts'
 import { tenantEraseCommand } from './tenant/erase.ts'
+import { tenantExportCommand } from './tenant/export.ts'
+import { tenantImportCommand } from './tenant/import.ts'
 import { tenantListCommand } from './tenant/list.ts'
 import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/move.ts'
 import { tenantReceiptsCommand } from './tenant/receipts.ts'
@@ -35,6 +37,8 @@ export const COMMANDS: readonly Command[] = [
   tenantTierCommand,
   tenantPromoteCommand,
   tenantDemoteCommand,
+  tenantExportCommand,
+  tenantImportCommand,
   tenantEraseCommand,
   tenantReceiptsCommand,
   keyListCommand,
