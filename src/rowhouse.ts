@@ -5,7 +5,7 @@ import { AuditLog } from './audit/audit-log.ts'
 import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
-import { type AdminExecutor, createAdminExecutor } from './context/admin-executor.ts'
+import type { AdminExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
@@ -24,6 +24,8 @@ import { Collections } from './documents/collections.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
+import type { AdminDirectory } from './placements/admin-directory.ts'
+import { openPlacements } from './placements/open-placements.ts'
 import {
   auditTable,
   exemptTable,
@@ -248,8 +250,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, owner, close } = openRuntime(options)
-  const tenants = new Tenants(admin)
+  const { runtime, auditBuffer, admin, directory, owner, close } = openRuntime(options)
+  const tenants = new Tenants(admin, directory)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
     const result = await work
@@ -317,6 +319,7 @@ interface OpenRuntime {
   readonly runtime: ContextRuntime
   readonly auditBuffer: AuditBuffer
   readonly admin: AdminExecutor
+  readonly directory: AdminDirectory
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
 }
@@ -336,16 +339,21 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
   const seal = sealKey === undefined ? undefined : new Seal(sealKey)
+  const startupCheck = new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined })
+  const placed = openPlacements(options.placements, { source, adminSource, startupCheck }, log, (placement) => {
+    return new StartupCheck(placement, tenantRole, { hasSeal: seal !== undefined })
+  })
   const runtime = new ContextRuntime({
     source,
     role: tenantRole,
     seal,
-    startupCheck: new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined }),
+    startupCheck,
     plugins,
     log,
     predicate,
     settings: options.settings,
     dataKeys: new DataKeys(options.credentials?.keys),
+    placements: placed.placements,
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -358,13 +366,14 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   return {
     runtime,
     auditBuffer,
-    admin: createAdminExecutor(adminSource, log),
+    admin: placed.admin,
+    directory: placed.directory,
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
         await Promise.all([channelHub.close(), auditBuffer.close()])
       } finally {
-        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close()])
+        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close(), placed.close()])
       }
     },
   }

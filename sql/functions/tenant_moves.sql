@@ -111,7 +111,7 @@ $$;
 comment on function rowhouse.open_moved(text, jsonb) is
   'Lets a tenant work that arrived; only after the database where it was says that it moved. Calling it again changes nothing. p_origin: status, placement and contentHash.';
 
-create or replace function rowhouse.finish_move(p_tenant text, p_content_hash text) returns jsonb
+create or replace function rowhouse.finish_move(p_tenant text) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set lock_timeout = '60s'
@@ -120,6 +120,7 @@ declare
   v_tenant rowhouse.tenants;
   v_before text[];
   v_started timestamptz := clock_timestamp();
+  v_hash text;
   v_erased jsonb;
   v_erased_at timestamptz;
 begin
@@ -133,6 +134,7 @@ begin
     return (select e.receipt from rowhouse.erasures e where e.tenant_id = p_tenant order by e.erasure_number desc limit 1);
   end if;
   v_before := rowhouse.work_as(p_tenant, true);
+  v_hash := rowhouse.content_hash(rowhouse.describe_tables(p_tenant, 'digests'));
   v_erased := rowhouse.erase_everywhere(p_tenant, true);
   perform rowhouse.end_work(v_before);
   v_erased_at := clock_timestamp();
@@ -143,18 +145,18 @@ begin
     where t.tenant_id = p_tenant;
   return rowhouse.store_receipt(p_tenant, v_erased_at, v_erased || jsonb_build_object('tenantId', p_tenant,
     'startedAt', v_started, 'erasedAt', v_erased_at, 'erasedBy', session_user, 'movedTo', v_tenant.placement,
-    'contentHash', p_content_hash));
+    'contentHash', v_hash));
 end
 $$;
 
-comment on function rowhouse.finish_move(text, text) is
+comment on function rowhouse.finish_move(text) is
   'Erases what a move left behind, in this transaction, and returns the receipt, as erase_tenant does; the registry goes on saying where the tenant is. Calling it again returns the same receipt. Raises RH033 unless the tenant moved, and what erase_tenant raises.';
 
 revoke execute on function
   rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text),
-  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text, text)
+  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
   from public;
 grant execute on function
   rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text),
-  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text, text)
+  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
   to rowhouse_admin;

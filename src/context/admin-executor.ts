@@ -22,9 +22,13 @@ export interface AdminExecutor {
 /** `follow` finds the database that a tenant moved to, for statements that are refused because of it. */
 export function createAdminExecutor(source: ConnectionSource, log: Log, follow?: FollowTenant): AdminExecutor {
   const identity = createSessionIdentity({ role: ADMIN_ROLE })
-  const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal, follow), CONTEXT(log), {
-    keepTraces: false,
-  })
+  const connections = sessionConnections(
+    (signal) => new TransactionSession(source, identity, signal, follow),
+    CONTEXT(log),
+    {
+      keepTraces: false,
+    },
+  )
   const db = createTenantKysely<any>({ statements: connections, connections, beforeCompile: (node) => node }, [])
   return {
     db,

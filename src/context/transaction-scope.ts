@@ -1,5 +1,5 @@
-import type { ConnectionSource } from './connection-source.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { ConnectionSource } from './connection-source.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import type { Statement, TransactionSession } from './transaction-session.ts'
 

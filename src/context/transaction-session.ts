@@ -205,7 +205,9 @@ export class TransactionSession {
     if (lease.unusable === undefined) {
       // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
       const end = failure.phase === 'end' ? undefined : 'rollback'
-      const again = (await this.#send(() => ({ before: [], end, cleanUp }), false))!
+      // Of where the session is now.
+      const left = cleanUp.length > 0 ? this.#source.cleanUp : cleanUp
+      const again = (await this.#send(() => ({ before: [], end, cleanUp: left }), false))!
       if (again.failure !== undefined) lease.markUnusable(again.failure.error)
     }
     throw error
@@ -270,7 +272,7 @@ export class TransactionSession {
     }
   }
 
-  /** Sends a batch again, to the database that the tenant moved to, when that refused it before anything was done. */
+  /** Sends the first batch again, to the database that the tenant moved to: it was refused, and nothing ran before it. */
   async #followTenant(batch: Batch, refused: BatchOutcome): Promise<BatchOutcome> {
     let outcome = refused
     for (let hop = 0; hop < MAX_HOPS; hop++) {
@@ -279,7 +281,6 @@ export class TransactionSession {
       const source = await this.#follow!(placement)
       // Statements that were sent behind it have failed already; what a session left on its connection stays there.
       if (source === undefined || this.#source.pipeline || this.#settled) break
-      if (outcome.failure!.phase !== 'before' && batch.end !== 'commit') break
       const lease = this.#lease!
       const ended = await lease.send({ before: [], end: 'rollback', cleanUp: this.#source.cleanUp })
       if (ended.failure !== undefined) lease.markUnusable(ended.failure.error)

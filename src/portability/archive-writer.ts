@@ -13,10 +13,10 @@ export class ArchiveWriter {
   readonly #written: Promise<void>
   #bytes = 0
 
-  constructor(to: Writable) {
+  constructor(to: Writable, compressionLevel = COMPRESSION_LEVEL) {
     const { readable, controller } = createTarPacker()
     this.#tar = controller
-    const gzip = createGzip({ level: COMPRESSION_LEVEL })
+    const gzip = createGzip({ level: compressionLevel })
     gzip.on('data', (chunk: Uint8Array) => {
       this.#bytes += chunk.length
     })

@@ -22,8 +22,13 @@ import { tableLabel } from './table-label.ts'
 const PART_BYTES = 2 * 1024 * 1024
 
 /** Writes everything of the tenant, as it is at one moment, to a stream. */
-export function exportTenant(admin: AdminExecutor, tenantId: string, options: ExportOptions): Promise<ExportReceipt> {
-  return admin.transaction((db) => writeArchive(db, tenantId, options), {
+export function exportTenant(
+  admin: AdminExecutor,
+  tenantId: string,
+  options: ExportOptions,
+  { compressionLevel }: { readonly compressionLevel?: number } = {},
+): Promise<ExportReceipt> {
+  return admin.transaction((db) => writeArchive(db, tenantId, options, compressionLevel), {
     isolationLevel: 'repeatable read',
     accessMode: 'read only',
   })
@@ -33,6 +38,7 @@ async function writeArchive(
   db: Kysely<any>,
   tenantId: string,
   { to, files = [], onProgress }: ExportOptions,
+  compressionLevel: number | undefined,
 ): Promise<ExportReceipt> {
   const { rows } = await sql<{ facts: ExportFacts }>`select rowhouse.begin_export(${tenantId}) as facts`.execute(db)
   const { facts } = rows[0]!
@@ -44,7 +50,7 @@ async function writeArchive(
     notes: [...NOTES],
   }
   const totalRows = facts.tables.reduce((sum, table) => sum + table.rows, 0)
-  const writer = new ArchiveWriter(to)
+  const writer = new ArchiveWriter(to, compressionLevel)
   try {
     const manifestData = Buffer.from(JSON.stringify(manifest, null, 2))
     await writer.add('manifest.json', manifestData)

@@ -17,7 +17,7 @@ export interface Tenant {
   readonly settings: Readonly<Record<string, unknown>>
   /** Whether it has partitions of its own. */
   readonly promoted: boolean
-  /** The database that it moves or moved to; null: it is in this one. */
+  /** The database where it is, or that it moves to while `moving`, as in `createRowhouse`'s `placements`; null: home. */
   readonly placement: string | null
   readonly createdAt: Date
   readonly updatedAt: Date

@@ -2,13 +2,18 @@ import { sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseOptions, parseTenantId } from '../context/context-options.ts'
+import { HOME } from '../context/placements.ts'
 import { RowhouseError } from '../errors.ts'
+import type { AdminDirectory } from '../placements/admin-directory.ts'
+import { cancelMove, moveTenant } from '../placements/move-tenant.ts'
+import type { MoveOptions, MoveReceipt } from '../placements/move-types.ts'
 import { exportTenant } from '../portability/export-tenant.ts'
 import { importTenant } from '../portability/import-tenant.ts'
 import { parseExportOptions, parseImportOptions } from '../portability/portability-options.ts'
 import type { ExportOptions, ExportReceipt, ImportOptions, ImportReceipt } from '../portability/portability-types.ts'
 import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
-import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
+import { type Tenant, type TenantStatus, toTenant } from './tenant.ts'
+import { findTenant, readTenants, selectTenants } from './tenant-registry.ts'
 
 export interface ProvisionOptions {
   /** Name for people, up to 200 characters. Default: the id. */
@@ -56,6 +61,12 @@ const listOptions = z.strictObject({
   after: z.string().optional(),
   limit: z.int().min(1).max(1000).optional(),
 })
+const callback = z.custom<(...args: any[]) => void>((value) => typeof value === 'function', 'is not a function')
+const moveOptions = z.strictObject({
+  maxPauseMs: z.int().min(1).max(86_400_000).optional(),
+  onStep: callback.optional(),
+  onProgress: callback.optional(),
+})
 const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
 
 /**
@@ -70,10 +81,12 @@ const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
  */
 export class Tenants {
   readonly #admin: AdminExecutor
+  readonly #directory: AdminDirectory
 
   /** @internal */
-  constructor(admin: AdminExecutor) {
+  constructor(admin: AdminExecutor, directory: AdminDirectory) {
     this.#admin = admin
+    this.#directory = directory
   }
 
   /**
@@ -91,7 +104,7 @@ export class Tenants {
         select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(
         db,
       )
-      const row = await selectTenants(db).where('tenant_id', '=', id).executeTakeFirstOrThrow()
+      const row = await selectTenants({ db }).where('tenant_id', '=', id).executeTakeFirstOrThrow()
       return { ...toTenant(row), created: provisioned.rows[0]!.created }
     })
   }
@@ -102,8 +115,7 @@ export class Tenants {
    * SQL: `select ... from rowhouse.tenants where tenant_id = 'acme'`
    */
   async get(tenantId: string): Promise<Tenant | undefined> {
-    const row = await selectTenants(this.#admin.db).where('tenant_id', '=', parseTenantId(tenantId)).executeTakeFirst()
-    return row === undefined ? undefined : toTenant(row)
+    return findTenant(this.#directory, parseTenantId(tenantId))
   }
 
   /**
@@ -113,11 +125,8 @@ export class Tenants {
    */
   async list(options: ListTenantsOptions = {}): Promise<Tenant[]> {
     const { status: wanted, tier: tierName, after, limit = 100 } = parseOptions(listOptions, options)
-    let query = selectTenants(this.#admin.db).orderBy('tenant_id').limit(limit)
-    if (wanted !== undefined) query = query.where('status', '=', wanted)
-    if (tierName !== undefined) query = query.where('tier', '=', tierName)
-    if (after !== undefined) query = query.where('tenant_id', '>', parseTenantId(after))
-    return (await query.execute()).map(toTenant)
+    if (after !== undefined) parseTenantId(after)
+    return (await readTenants(this.#directory, { status: wanted, tier: tierName, after, limit })).tenants
   }
 
   /**
@@ -131,11 +140,12 @@ export class Tenants {
    * ```
    */
   async *all(filter: Pick<ListTenantsOptions, 'status' | 'tier'> = {}): AsyncGenerator<Tenant, void, undefined> {
+    const { status: wanted, tier: tierName } = parseOptions(listOptions, filter)
     for (let after: string | undefined; ; ) {
-      const page = await this.list({ ...filter, after, limit: PAGE })
-      yield* page
-      if (page.length < PAGE) return
-      after = page.at(-1)!.id
+      const page = await readTenants(this.#directory, { status: wanted, tier: tierName, after, limit: PAGE })
+      yield* page.tenants
+      if (page.next === undefined) return
+      after = page.next
     }
   }
 
@@ -220,7 +230,10 @@ export class Tenants {
    * ```
    */
   async export(tenantId: string, options: ExportOptions): Promise<ExportReceipt> {
-    return exportTenant(this.#admin, parseTenantId(tenantId), parseExportOptions(options))
+    const id = parseTenantId(tenantId)
+    const parsed = parseExportOptions(options)
+    const { admin } = await this.#directory.locate(id)
+    return exportTenant(admin, id, parsed)
   }
 
   /**
@@ -241,7 +254,7 @@ export class Tenants {
    * ```
    */
   async import(source: AsyncIterable<Uint8Array>, options: ImportOptions = {}): Promise<ImportReceipt> {
-    return importTenant(this.#admin, source, parseImportOptions(source, options))
+    return importTenant(this.#directory.get(HOME), source, parseImportOptions(source, options))
   }
 
   /**
@@ -257,11 +270,48 @@ export class Tenants {
    */
   async contentHash(tenantId: string): Promise<string> {
     const id = parseTenantId(tenantId)
-    const { rows } = await this.#admin.transaction(
+    const { admin } = await this.#directory.locate(id)
+    const { rows } = await admin.transaction(
       (db) => sql<{ hash: string }>`select rowhouse.tenant_digest(${id}) ->> 'contentHash' as hash`.execute(db),
       { isolationLevel: 'repeatable read', accessMode: 'read only' },
     )
     return rows[0]!.hash
+  }
+
+  /**
+   * Moves the tenant to another database of `createRowhouse`'s `placements`, or back `home`. It is closed while it is
+   * copied and checked (`TenantMovingError`, 503); then the source says that it moved, the copy is opened, and the source
+   * erased, with its receipt. At no time can two copies be written. When the copy fails, the tenant works where it was.
+   * After a crash, call it again: it goes on where it was.
+   *
+   * SQL: `select rowhouse.begin_move('acme', 'eu')`, export and import, `switch_placement`, `open_moved`, `finish_move`
+   *
+   * Errors: {@link TenantNotFoundError}, {@link TenantMovingError} (somebody else moves it), `import_refused`,
+   * `unregistered_table`, `tenant_busy` (its transactions, or the copy, took too long).
+   *
+   * @example
+   * ```ts
+   * const { pausedMs, erasure } = await rowhouse.tenants.move('acme', 'eu')
+   * logger.info({ pausedMs, receipt: erasure.auditDigest }, 'moved')
+   * ```
+   */
+  async move(tenantId: string, placement: string, options: MoveOptions = {}): Promise<MoveReceipt> {
+    const id = parseTenantId(tenantId)
+    return moveTenant(this.#directory, id, placement, parseOptions(moveOptions, options))
+  }
+
+  /**
+   * Calls off a move that was interrupted before it switched: the tenant works where it was. False when there is none.
+   *
+   * SQL: `select rowhouse.cancel_move('acme')`, `select rowhouse.discard_import('acme')` where it was to go
+   *
+   * @example
+   * ```ts
+   * const cancelled = await rowhouse.tenants.cancelMove('acme')
+   * ```
+   */
+  async cancelMove(tenantId: string): Promise<boolean> {
+    return cancelMove(this.#directory, parseTenantId(tenantId))
   }
 
   /**
@@ -324,12 +374,4 @@ export class Tenants {
     }
     return { tenantId: result.tenantId, tables: result.tables, skipped: result.skipped ?? {} }
   }
-}
-
-function selectTenants(db: AdminExecutor['db']) {
-  return db
-    .withSchema('rowhouse')
-    .selectFrom('tenants')
-    .select([...TENANT_COLUMNS])
-    .$castTo<TenantRow>()
 }

@@ -57,8 +57,7 @@ async function refused(data: Uint8Array, code: string, message: RegExp, as = 'co
 /** The archive with entries that were changed. */
 const changed = (change: (entries: [string, string][]) => [string, string][]) =>
   pack(change(entries.map(([name, text]) => [name, text])))
-const moveToEnd = (text: string, line: string) =>
-  text.includes(line) ? `${text.replace(line, '')}${line}` : text
+const moveToEnd = (text: string, line: string) => (text.includes(line) ? `${text.replace(line, '')}${line}` : text)
 const rewrite = (pattern: RegExp, change: (text: string) => string) =>
   changed((all) => all.map(([name, text]) => [name, pattern.test(name) ? change(text) : text]))
 
@@ -97,11 +96,7 @@ describe('archives', () => {
       'import_refused',
       /key that is taken/,
     )
-    await refused(
-      await rewrite(tables, (text) => moveToEnd(text, '["acme 1","1"]\n')),
-      'invalid_archive',
-      /rows/,
-    )
+    await refused(await rewrite(tables, (text) => moveToEnd(text, '["acme 1","1"]\n')), 'invalid_archive', /rows/)
     await refused(
       await rewrite(/^manifest/, (text) => text.replace('"free"', '"enterprise"')),
       'invalid_archive',
