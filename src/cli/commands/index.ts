@@ -21,7 +21,8 @@ import { tenantEraseCommand } from './tenant/erase.ts'
 import { tenantExportCommand } from './tenant/export.ts'
 import { tenantImportCommand } from './tenant/import.ts'
 import { tenantListCommand } from './tenant/list.ts'
-import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/move.ts'
+import { tenantCancelMoveCommand, tenantMoveCommand } from './tenant/move.ts'
+import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/promote.ts'
 import { tenantReceiptsCommand } from './tenant/receipts.ts'
 import { usageCommand } from './usage.ts'
 
@@ -39,6 +40,8 @@ export const COMMANDS: readonly Command[] = [
   tenantDemoteCommand,
   tenantExportCommand,
   tenantImportCommand,
+  tenantMoveCommand,
+  tenantCancelMoveCommand,
   tenantEraseCommand,
   tenantReceiptsCommand,
   keyListCommand,
