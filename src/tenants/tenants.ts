@@ -225,6 +225,8 @@ export class Tenants {
    *
    * @example
    * ```ts
+   * import { createWriteStream } from 'node:fs'
+   *
    * const { contentHash } = await rowhouse.tenants.export('acme', { to: createWriteStream('acme.tar.gz') })
    * logger.info({ contentHash }, 'exported')
    * ```
@@ -249,6 +251,8 @@ export class Tenants {
    *
    * @example
    * ```ts
+   * import { createReadStream } from 'node:fs'
+   *
    * const { rows, contentHash } = await rowhouse.tenants.import(createReadStream('acme.tar.gz'), { as: 'acme-copy' })
    * logger.info({ rows, contentHash }, 'imported')
    * ```
