@@ -37,12 +37,19 @@ create or replace function rowhouse.await_writers(p_tenant text) returns void
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform rowhouse.check_tenant_id(p_tenant);
   perform rowhouse.lock_tenant(p_tenant);
+  -- A new lock key: who comes with a snapshot from before must not believe the status that it sees.
+  update rowhouse.tenants t set lock_key = default where t.tenant_id = p_tenant and t.status = 'moving';
+  if not found then
+    raise exception using errcode = 'RH033', message = format('tenant "%s" is not on its way any more', p_tenant),
+      hint = 'Somebody else moved it, or called the move off. Look where it is, then try again.';
+  end if;
 end
 $$;
 
 comment on function rowhouse.await_writers(text) is
-  'Waits until no transaction that writes for the tenant is left that began before it was closed. Raises RH032 after 60 seconds.';
+  'Waits until no transaction that writes for the tenant is left that began before begin_move, and keeps those from writing that have an older snapshot. Raises RH032 after 60 seconds, RH033 when the move was called off.';
 
 create or replace function rowhouse.hold_move(p_tenant text) returns table (status text, placement text, status_before text)
   language plpgsql volatile security definer

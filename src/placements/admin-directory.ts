@@ -42,15 +42,19 @@ export class AdminDirectory {
     })
   }
 
-  /** The databases from home to where the tenant is, the last one. */
+  /**
+   * The databases from home to where the tenant is, the last one. It says itself that the tenant moved when that is to a
+   * database that is not known here.
+   */
   async trace(tenantId: string): Promise<Hop[]> {
     const hops: Hop[] = []
     for (let name = HOME; ; ) {
       const admin = this.get(name)
       const row = await readRow(admin, tenantId)
       hops.push({ name, admin, row })
-      if (row?.status !== 'moved' || row.placement === null || hops.length > this.#all.size) return hops
-      name = row.placement
+      const next = row?.status === 'moved' ? row.placement : null
+      if (next === null || !this.#all.has(next) || hops.length > this.#all.size) return hops
+      name = next
     }
   }
 

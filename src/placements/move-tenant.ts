@@ -84,12 +84,16 @@ async function copy(move: Move): Promise<void> {
   }
   const { maxPauseMs = MAX_PAUSE_MS, onProgress } = options
   const pipe = new PassThrough()
+  let late: Error | undefined
   const timer = setTimeout(() => {
-    pipe.destroy(
-      createRowhouseError('tenant_busy', `The copy of tenant "${tenantId}" was not ready after ${maxPauseMs} ms.`, {
+    late = createRowhouseError(
+      'tenant_busy',
+      `The copy of tenant "${tenantId}" was not ready after ${maxPauseMs} ms.`,
+      {
         hint: 'The tenant works where it was. Give maxPauseMs more time.',
-      }),
+      },
     )
+    pipe.destroy(late)
   }, maxPauseMs)
   try {
     const exporting = exportTenant(
@@ -102,6 +106,7 @@ async function copy(move: Move): Promise<void> {
     const [exported, imported] = await Promise.allSettled([exporting, importing])
     // Whoever failed first made the other fail: the import, unless its source did.
     for (const end of [imported, exported]) if (end.status === 'rejected') throw reasonOf(end.reason)
+    if (late !== undefined) throw late
   } finally {
     clearTimeout(timer)
   }

@@ -9,7 +9,7 @@ export type MoveStep = 'close' | 'copy' | 'switch' | 'open' | 'erase'
 export interface MoveOptions {
   /**
    * How long the tenant may be closed, in milliseconds. A copy that isn't ready by then is given up, and the tenant works
-   * where it was. Default 10 minutes.
+   * where it was; looked at while rows are copied and when they have been checked. Default 10 minutes.
    */
   readonly maxPauseMs?: number | undefined
   /** Told before each step. */

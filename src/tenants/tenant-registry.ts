@@ -57,5 +57,7 @@ async function resolveTenant(directory: AdminDirectory, row: TenantRow): Promise
   if (row.status !== 'moved' || !directory.isDivided) return toTenant(row)
   const { name, admin } = await directory.locate(row.tenant_id)
   const there = await selectTenants(admin).where('tenant_id', '=', row.tenant_id).executeTakeFirst()
-  return there === undefined ? toTenant(row) : { ...toTenant(there), placement: there.placement ?? name }
+  return there === undefined || there.status === 'moved'
+    ? toTenant(row)
+    : { ...toTenant(there), placement: there.placement ?? name }
 }

@@ -167,6 +167,8 @@ describe('a move', () => {
     const error = (await failure(notesOf(id, open(false)))) as unknown as TenantMovedError
     expect(error).toBeInstanceOf(TenantMovedError)
     expect(error).toMatchObject({ code: 'tenant_moved', placement: 'eu', retryable: true, httpStatus: 503 })
+    const known = await open(false).tenants.get(id)
+    expect(known).toMatchObject({ status: 'moved', placement: 'eu' })
     expect((await failure(rowhouse.tenants.move(id, 'us'))).message).toMatch(/no placement "us"/)
     expect((await failure(rowhouse.tenants.move(id, 'eu'))).message).toMatch(/is in "eu" already/)
   })
@@ -335,6 +337,21 @@ describe('a process that is killed', () => {
     expect(await writableEnds(id)).toEqual(['home', 'eu'])
     await rowhouse.tenants.erase(id)
   })
+
+  test.each(['repeatable read', 'serializable'])(
+    'a transaction with an older snapshot writes nothing: %s',
+    async (level) => {
+      const id = await tenant()
+      const app = await homeDatabase.connect('app')
+      await app.query(`begin isolation level ${level}; set local role rowhouse_app; set local app.tenant_id = '${id}'`)
+      expect((await app.query('select from notes')).rows).toHaveLength(3)
+      await killedBefore(id, 'switch')
+      expect((await failure(app.query("insert into notes values ($1, 9, 'late')", [id]))).code).toBe('40001')
+      await app.query('rollback')
+      await rowhouse.tenants.move(id, 'eu')
+      expect(await notesOf(id)).toHaveLength(3)
+    },
+  )
 
   test('a copy of an older move is not taken for the tenant', { timeout: 60_000 }, async () => {
     const id = await tenant()
