@@ -127,6 +127,27 @@ const ERROR_KINDS = {
     retryable: true,
     hint: 'Running transactions of the tenant did not finish in time; try again.',
   },
+  tenant_moving: {
+    sqlstate: 'RH033',
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Its rows are being copied; try again after retryAfterMs.',
+  },
+  tenant_moved: {
+    sqlstate: 'RH034',
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Give createRowhouse the database where it is now: placements: { eu: { connectionString } }.',
+  },
+  import_refused: {
+    sqlstate: 'RH035',
+    httpStatus: 409,
+    hint: 'See the message for what is in the way; nothing was imported.',
+  },
+  invalid_archive: {
+    httpStatus: 400,
+    hint: 'Copy the archive again from where it was exported, or export the tenant anew; nothing was imported.',
+  },
   rate_limited: {
     httpStatus: 429,
     retryable: true,
@@ -502,6 +523,22 @@ export class TenantSuspendedError extends RowhouseError {}
 export class TenantInactiveError extends RowhouseError {}
 /** Another tenant was entered inside a tenant's transaction (RH005). */
 export class TenantMismatchError extends RowhouseError {}
+/** The tenant is being copied to another database (RH033, HTTP 503). The same call succeeds when that is done. */
+export class TenantMovingError extends RowhouseError {
+  /** Milliseconds after which trying again makes sense. */
+  readonly retryAfterMs: number = 1000
+}
+/** The tenant is in another database, which this process does not know (RH034, HTTP 503). */
+export class TenantMovedError extends RowhouseError {
+  /** The name of that database, as the process that moved the tenant calls it. */
+  readonly placement: string | undefined
+
+  constructor(code: RowhouseErrorCode, message: string, options: RowhouseErrorOptions = {}) {
+    super(code, message, options)
+    const { detail } = (options.cause ?? {}) as { detail?: unknown }
+    this.placement = typeof detail === 'string' ? detail : undefined
+  }
+}
 /** A connection could not be trusted any more and was destroyed instead of reused. */
 export class ConnectionTaintedError extends RowhouseError {}
 
@@ -605,6 +642,8 @@ const ERROR_CLASSES: Partial<Record<RowhouseErrorCode, typeof RowhouseError>> = 
   tenant_suspended: TenantSuspendedError,
   tenant_inactive: TenantInactiveError,
   tenant_mismatch: TenantMismatchError,
+  tenant_moving: TenantMovingError,
+  tenant_moved: TenantMovedError,
   connection_tainted: ConnectionTaintedError,
 }
 

@@ -5,7 +5,7 @@ import { AuditLog } from './audit/audit-log.ts'
 import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
-import { type AdminExecutor, createAdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
+import { type AdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
@@ -27,6 +27,8 @@ import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
+import type { AdminDirectory } from './placements/admin-directory.ts'
+import { openPlacements } from './placements/open-placements.ts'
 import {
   auditTable,
   exemptTable,
@@ -295,8 +297,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, outside, owner, close } = openRuntime(options)
-  const tenants = new Tenants(admin)
+  const { runtime, auditBuffer, admin, directory, outside, owner, close } = openRuntime(options)
+  const tenants = new Tenants(admin, directory)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
     const result = await work
@@ -359,6 +361,7 @@ interface OpenRuntime {
   readonly admin: AdminExecutor
   /** As the application, in no tenant. */
   readonly outside: AdminExecutor
+  readonly directory: AdminDirectory
   readonly owner: OwnerConnection
   readonly close: () => Promise<void>
 }
@@ -378,17 +381,22 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
   const seal = sealKey === undefined ? undefined : new Seal(sealKey)
+  const startupCheck = new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined })
+  const placed = openPlacements(options.placements, { source, adminSource, startupCheck }, log, (placement) => {
+    return new StartupCheck(placement, tenantRole, { hasSeal: seal !== undefined })
+  })
   const runtime = new ContextRuntime({
     source,
     role: tenantRole,
     seal,
-    startupCheck: new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined }),
+    startupCheck,
     plugins,
     log,
     predicate,
     settings: options.settings,
     dataKeys: new DataKeys(options.credentials?.keys),
     countTokens: options.countTokens,
+    placements: placed.placements,
   })
   const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
   runtime.auditBuffer = auditBuffer
@@ -401,14 +409,15 @@ function openRuntime(options: RowhouseOptions): OpenRuntime {
   return {
     runtime,
     auditBuffer,
-    admin: createAdminExecutor(adminSource, log),
+    admin: placed.admin,
+    directory: placed.directory,
     outside: createRoleExecutor(source, log, tenantRole),
     owner: (fn) => onOwnConnection(adminSource, fn),
     close: async () => {
       try {
         await Promise.all([channelHub.close(), auditBuffer.close()])
       } finally {
-        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close()])
+        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close(), placed.close()])
       }
     },
   }

@@ -118,7 +118,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for share;
-  if v_status is null or v_status in ('erasing', 'erased') then
+  if v_status is null or v_status not in ('active', 'suspended', 'inactive') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
 end
@@ -167,7 +167,7 @@ create or replace function rowhouse.audit_tenant_change() returns trigger
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if tg_op = 'INSERT' then
+  if tg_op = 'INSERT' and new.status <> 'importing' then
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.tenant.provision',
       jsonb_build_object('name', new.name, 'tier', new.tier));
     return null;
@@ -176,11 +176,15 @@ begin
   if new.status = 'erased' then
     return null;
   end if;
+  -- What arrives brings its trail along, and what has moved takes it along: the next entries belong to the other end.
+  if new.status in ('importing', 'moved') or (tg_op = 'UPDATE' and old.status in ('importing', 'moved')) then
+    return null;
+  end if;
   if new.status <> old.status then
     perform rowhouse.record_audit(new.tenant_id,
-      'rowhouse.tenant.' || case new.status when 'active' then 'resume' when 'suspended' then 'suspend'
-        when 'inactive' then 'deactivate' else 'erase' end,
-      jsonb_strip_nulls(jsonb_build_object('from', old.status, 'to', new.status, 'reason', new.status_reason)));
+      'rowhouse.tenant.' || case when old.status = 'moving' then 'cancel_move' else case new.status when 'active' then 'resume'
+        when 'suspended' then 'suspend' when 'inactive' then 'deactivate' when 'moving' then 'move' else 'erase' end end,
+      jsonb_strip_nulls(jsonb_build_object('from', old.status, 'to', new.status, 'reason', new.status_reason, 'placement', new.placement)));
   end if;
   if new.tier <> old.tier then
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.tenant.set_tier',

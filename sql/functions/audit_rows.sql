@@ -18,9 +18,9 @@ declare
   v_tenant text := rowhouse.current_tenant();
   v_entries jsonb;
 begin
-  -- Without a tenant it is a superuser restoring a dump. And nothing of a tenant may be left when it is erased, so its
+  -- Without a tenant it is a superuser restoring a dump, and what is imported has its history already. And nothing of a tenant may be left when it is erased, so its
   -- erasure is no history.
-  if v_tenant is null or exists (select from rowhouse.tenants t where t.tenant_id = v_tenant and t.status = 'erasing') then
+  if v_tenant is null or exists (select from rowhouse.tenants t where t.tenant_id = v_tenant and t.status in ('erasing', 'importing')) then
     return;
   end if;
   select jsonb_agg(jsonb_build_object('action', 'rowhouse.row.' || p_operation, 'detail',

@@ -101,7 +101,7 @@ begin
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
   if v_status = 'active' then
     return rowhouse.work_as(p_tenant, false);
-  elsif v_status is null or v_status in ('erasing', 'erased') then
+  elsif v_status is null or v_status not in ('suspended', 'inactive') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   -- A suspended tenant writes nothing; its documents are filled all the same, for when it is resumed.

@@ -33,7 +33,7 @@ comment on function rowhouse.require_tenant() is
   'The tenant of the transaction; raises RH001 when none is set. Default of every tenant column.';
 
 create or replace function rowhouse.check_tenant_status(p_tenant text, p_status text) returns void
-  language plpgsql immutable parallel safe
+  language plpgsql stable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -43,6 +43,12 @@ begin
     raise exception using errcode = 'RH002', message = format('tenant "%s" does not exist', p_tenant);
   elsif p_status = 'suspended' then
     raise exception using errcode = 'RH003', message = format('tenant "%s" is suspended', p_tenant);
+  elsif p_status in ('importing', 'moving') then
+    raise exception using errcode = 'RH033', message = format('tenant "%s" is being %s', p_tenant,
+      case p_status when 'moving' then 'moved to another database' else 'imported' end);
+  elsif p_status = 'moved' then
+    raise exception using errcode = 'RH034', message = format('tenant "%s" is in another database', p_tenant),
+      detail = (select t.placement from rowhouse.tenants t where t.tenant_id = p_tenant);
   else
     raise exception using errcode = 'RH004',
       message = format('tenant "%s" is %s', p_tenant,
@@ -52,7 +58,7 @@ end
 $$;
 
 comment on function rowhouse.check_tenant_status(text, text) is
-  'Returns when a tenant of this status may work; otherwise raises RH002 (unknown: null), RH003 (suspended) or RH004.';
+  'Returns when a tenant of this status may work; otherwise raises RH002 (unknown: null), RH003 (suspended), RH033 (being moved or imported), RH034 (moved; the detail is the placement) or RH004.';
 
 create or replace function rowhouse.check_tenant_id(p_tenant text) returns void
   language plpgsql immutable parallel safe

@@ -196,7 +196,7 @@ $$;
 comment on function rowhouse.begin_erasure(text) is
   'Optional first step of an erasure: closes the door to the tenant at once, in a transaction of its own, so that erase_tenant finds few transactions to wait for. An erasure that was interrupted after it is resumed by calling erase_tenant. Raises what erase_tenant raises.';
 
-create or replace function rowhouse.erase_everywhere(p_tenant text) returns jsonb
+create or replace function rowhouse.erase_everywhere(p_tenant text, p_leaves boolean default false) returns jsonb
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
   set lock_timeout = '60s'
@@ -217,7 +217,7 @@ begin
   perform rowhouse.lock_tenant(p_tenant);
   -- What other sessions did to it while this one waited.
   select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_tenant.status = 'erased' then
+  if v_tenant.status in ('erased', 'importing', 'moving', 'moved') and not p_leaves then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   elsif v_tenant.partition_schema is not null and not v_promoted then
     raise exception using errcode = 'RH032', message = format('tenant "%s" was promoted meanwhile', p_tenant), hint = 'Try again.';
@@ -271,8 +271,8 @@ exception
 end
 $$;
 
-comment on function rowhouse.erase_everywhere(text) is
-  'Takes the lock of the tenant, deletes its rows everywhere and checks that nothing is left; returns what a receipt says of it. Runs inside erase_tenant, which has chosen the tenant to work as.';
+comment on function rowhouse.erase_everywhere(text, boolean) is
+  'Takes the lock of the tenant, deletes its rows everywhere and checks that nothing is left; returns what a receipt says of it. p_leaves: of a tenant whose rows are in another database. Runs inside erase_tenant and others, which have chosen the tenant to work as.';
 
 create or replace function rowhouse.erase_tenant(p_tenant text, p_dry_run boolean default false) returns jsonb
   language plpgsql volatile security definer
@@ -289,7 +289,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status = 'erased' then
+  if v_status is null or v_status in ('erased', 'importing', 'moving', 'moved') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   -- From here on this transaction sees what the tenant sees, and nothing else.
@@ -321,7 +321,7 @@ comment on function rowhouse.erase_tenant(text, boolean) is
 
 revoke execute on function
   rowhouse.erasure_order(), rowhouse.delete_tenant_rows(regclass[], text), rowhouse.delete_all_tenant_rows(text, regclass[]),
-  rowhouse.count_tenant_rows(text, regclass[]), rowhouse.begin_erasure(text), rowhouse.erase_everywhere(text),
+  rowhouse.count_tenant_rows(text, regclass[]), rowhouse.begin_erasure(text), rowhouse.erase_everywhere(text, boolean),
   rowhouse.erase_tenant(text, boolean)
   from public;
 grant execute on function rowhouse.begin_erasure(text), rowhouse.erase_tenant(text, boolean) to rowhouse_admin;

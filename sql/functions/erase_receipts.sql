@@ -78,8 +78,9 @@ begin
       and encode(v_row.digest, 'hex') = v_row.receipt ->> 'auditDigest'
       and v_row.tenant_id = v_row.receipt ->> 'tenantId'
       and v_row.erased_at = (v_row.receipt ->> 'erasedAt')::timestamptz
-      and exists (select from rowhouse.tenants t
-        where t.tenant_id = v_row.tenant_id and t.status = 'erased' and t.erased_at = v_row.erased_at), false);
+      -- A tenant that moved may come back, and move again.
+      and (v_row.receipt ? 'movedTo' or exists (select from rowhouse.tenants t
+        where t.tenant_id = v_row.tenant_id and t.status = 'erased' and t.erased_at = v_row.erased_at)), false);
     return next;
     v_previous := v_row.digest;
     v_expected := v_row.erasure_number + 1;

@@ -37,6 +37,10 @@ declare
   v_before text[] := array[
     current_setting('app.tenant_id', true), current_setting('app.work_seal', true), current_setting('rowhouse.holds_tenant_lock', true)];
 begin
+  -- Operators' functions find nothing of a tenant that is elsewhere, and must not answer as if there were nothing.
+  if not p_holds_lock and exists (select from rowhouse.tenants t where t.tenant_id = p_tenant and t.status = 'moved') then
+    perform rowhouse.check_tenant_status(p_tenant, 'moved');
+  end if;
   -- Not as options of the functions that need it: only a superuser may give a function settings that no extension knows.
   execute format('set local app.tenant_id = %L', coalesce(p_tenant, ''));
   execute format('set local app.work_seal = %L',

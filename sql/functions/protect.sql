@@ -170,7 +170,7 @@ begin
   execute format('revoke all on %s from %s', p_table, v_roles);
   for v_relation in
     select s.oid from pg_depend d join pg_class s on s.oid = d.objid and s.relkind = 'S'
-      where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = p_table and d.deptype = 'a'
+      where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = p_table and d.deptype in ('a', 'i')
   loop
     execute format('revoke all on sequence %s from %s', v_relation, v_roles);
   end loop;

@@ -60,7 +60,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status in ('erasing', 'erased') then
+  if v_status is null or v_status not in ('active', 'suspended', 'inactive') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   v_literal := rowhouse.tenant_literal(p_tenant, p_type);
@@ -299,6 +299,18 @@ begin
     if not (has_sequence_privilege('rowhouse_app', v_sequence, 'usage') and has_sequence_privilege('rowhouse_owner', v_sequence, 'usage')) then
       statement := format('grant usage on sequence %s to rowhouse_app, rowhouse_owner', v_sequence);
       purpose := 'inserts draw numbers from it';
+      return next;
+    end if;
+  end loop;
+  for v_sequence in
+    select s.oid
+      from pg_depend d join pg_class s on s.oid = d.objid and s.relkind = 'S'
+      where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = p_table
+        and d.refobjsubid > 0 and d.deptype in ('a', 'i')
+  loop
+    if not (has_sequence_privilege('rowhouse_owner', v_sequence, 'usage') and has_sequence_privilege('rowhouse_owner', v_sequence, 'update')) then
+      statement := format('grant usage, update on sequence %s to rowhouse_owner', v_sequence);
+      purpose := 'after an import it goes on behind the numbers of the imported rows';
       return next;
     end if;
   end loop;

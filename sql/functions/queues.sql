@@ -212,7 +212,7 @@ comment on function rowhouse.leave_queues() is
 
 -- Not when an erasure begins: it would hold up the queues until it ends. What waits then is not renewed any more.
 create or replace trigger rowhouse_leave_queues after update on rowhouse.tenants
-  for each row when (new.status <> old.status and new.status in ('suspended', 'inactive', 'erased')) execute function rowhouse.leave_queues();
+  for each row when (new.status <> old.status and new.status in ('suspended', 'inactive', 'moving', 'erased')) execute function rowhouse.leave_queues();
 
 revoke execute on function
   rowhouse.define_queue(text, integer), rowhouse.drop_queue(text),

@@ -33,8 +33,9 @@ create policy owner_all on rowhouse.tenants for all to rowhouse_owner using (tru
 comment on policy owner_all on rowhouse.tenants is 'The functions of rowhouse write the registry.';
 
 revoke all on rowhouse.tenants from public, rowhouse_app, rowhouse_admin;
-grant select (tenant_id, name, status, tier, settings, settings_version) on rowhouse.tenants to rowhouse_app;
-grant select (tenant_id, name, status, tier, settings, settings_version, partition_schema, status_reason, created_at, updated_at, erased_at)
+grant select (tenant_id, name, status, tier, settings, settings_version, placement) on rowhouse.tenants to rowhouse_app;
+grant select (tenant_id, name, status, tier, settings, settings_version, partition_schema, placement, status_before, status_reason, created_at,
+    updated_at, erased_at)
   on rowhouse.tenants to rowhouse_admin;
 
 create or replace function rowhouse.provision_tenant(
@@ -57,7 +58,9 @@ begin
     on conflict (tenant_id) do nothing;
   v_created := found;
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status in ('erasing', 'erased') then
+  if v_status in ('moving', 'moved', 'importing') then
+    perform rowhouse.check_tenant_status(p_tenant, v_status);
+  elsif v_status in ('erasing', 'erased') then
     raise exception using errcode = 'RH004',
       message = format('tenant "%s" was erased and its id is never used again', p_tenant),
       hint = 'Provision the tenant under a new id.';
@@ -141,7 +144,7 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   update rowhouse.tenants t
     set tier = p_tier, updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant and t.status not in ('erasing', 'erased');
+    where t.tenant_id = p_tenant and t.status in ('active', 'suspended', 'inactive');
   if not found then
     perform rowhouse.check_tenant_status(p_tenant, (select t.status from rowhouse.tenants t where t.tenant_id = p_tenant));
   end if;

@@ -11,7 +11,7 @@ create table rowhouse.tenants (
   tenant_id rowhouse.tenant_id primary key,
   name text not null constraint tenants_name_length check (length(name) between 1 and 200),
   status text not null default 'active'
-    constraint tenants_status_known check (status in ('active', 'suspended', 'inactive', 'erasing', 'erased')),
+    constraint tenants_status_known check (status in ('active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased')),
   tier text not null default 'free' constraint tenants_tier_format check (tier ~ '^[a-z][a-z0-9_-]{0,31}$'),
   settings jsonb not null default '{}' constraint tenants_settings_object check (jsonb_typeof(settings) = 'object'),
   -- Writers of a tenant share this advisory lock, erasure and promotion take it alone. It is random, so that nobody can
@@ -21,11 +21,14 @@ create table rowhouse.tenants (
   partition_schema name constraint tenants_partition_schema_unique unique,
   own_timeouts integer[] constraint tenants_own_timeouts_three check (array_length(own_timeouts, 1) = 3),
   timeouts integer[],
+  placement text constraint tenants_placement_format check (placement ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  status_before text,
   status_reason text constraint tenants_status_reason_length check (length(status_reason) <= 500),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   erased_at timestamptz,
-  constraint tenants_erased_at_matches check ((status = 'erased') = (erased_at is not null))
+  constraint tenants_erased_at_matches check ((status = 'erased') = (erased_at is not null)),
+  constraint tenants_placement_present check (placement is not null or status not in ('moving', 'moved'))
 );
 
 comment on table rowhouse.tenants is
@@ -33,7 +36,9 @@ comment on table rowhouse.tenants is
 comment on column rowhouse.tenants.tenant_id is 'Id, chosen by the application; never changes, never used twice.';
 comment on column rowhouse.tenants.name is 'Name for people.';
 comment on column rowhouse.tenants.status is
-  'active: may work. suspended, inactive: may not enter. erasing: an erasure has begun. erased: nothing is left but this row.';
+  'active: may work. suspended, inactive: may not enter. importing: its rows are not all here yet. moving: its rows are being copied to another database. moved: they are there. erasing: an erasure has begun. erased: nothing is left but this row.';
+comment on column rowhouse.tenants.placement is
+  'The database that the tenant moves or moved to, as the applications name it; null: it is here.';
 comment on column rowhouse.tenants.tier is 'Price tier, chooses defaults such as limits.';
 comment on column rowhouse.tenants.settings is 'Configuration of the tenant, a JSON object.';
 comment on column rowhouse.tenants.lock_key is
@@ -44,6 +49,8 @@ comment on column rowhouse.tenants.own_timeouts is
   'Timeouts in place of those of the tier, in milliseconds: of a statement, of a lock, idle in a transaction; null: those of the tier.';
 comment on column rowhouse.tenants.timeouts is
   'The timeouts that hold, for enter_tenant; null: none of its own or of its tier. Kept up to date by sql/functions/timeouts.sql.';
+comment on column rowhouse.tenants.status_before is
+  'While the tenant moves, and until its rows are erased here: the status that it had before.';
 comment on column rowhouse.tenants.status_reason is 'Why the tenant has its status, for operators.';
 comment on column rowhouse.tenants.created_at is 'When the tenant was provisioned.';
 comment on column rowhouse.tenants.updated_at is 'When this row last changed.';

@@ -1,10 +1,11 @@
 import type { Kysely, Log, TransactionSettings } from 'kysely'
 import { sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
+import { onConnectionsOf } from './query-executor.ts'
 import { createSessionIdentity } from './session-identity.ts'
 import { singleStatements } from './single-statement.ts'
 import { createTenantKysely } from './tenant-kysely.ts'
-import { TransactionSession } from './transaction-session.ts'
+import { type FollowTenant, TransactionSession } from './transaction-session.ts'
 
 /** The role of operators. */
 const ADMIN_ROLE = 'rowhouse_admin'
@@ -20,21 +21,28 @@ export interface AdminExecutor {
   transaction<T>(fn: (db: Kysely<any>) => Promise<T>, settings?: TransactionSettings): Promise<T>
 }
 
-export function createAdminExecutor(source: ConnectionSource, log: Log): AdminExecutor {
-  return createRoleExecutor(source, log, ADMIN_ROLE)
+/** `follow` finds the database that a tenant moved to, for statements that are refused because of it. */
+export function createAdminExecutor(source: ConnectionSource, log: Log, follow?: FollowTenant): AdminExecutor {
+  return createRoleExecutor(source, log, ADMIN_ROLE, follow)
 }
 
 /** The same as another role; undefined: as the login. */
-export function createRoleExecutor(source: ConnectionSource, log: Log, role: string | undefined): AdminExecutor {
+export function createRoleExecutor(
+  source: ConnectionSource,
+  log: Log,
+  role: string | undefined,
+  follow?: FollowTenant,
+): AdminExecutor {
   const identity = createSessionIdentity({ role })
-  const connections = sessionConnections((signal) => new TransactionSession(source, identity, signal), CONTEXT(log), {
-    keepTraces: false,
-  })
+  const connections = sessionConnections(
+    (signal) => new TransactionSession(source, identity, signal, follow),
+    CONTEXT(log),
+    { keepTraces: false },
+  )
   const db = createTenantKysely<any>(
     {
-      executeSingle: singleStatements(source, identity, log),
-      statements: connections,
-      connections,
+      ...onConnectionsOf(connections),
+      ...(follow === undefined ? { executeSingle: singleStatements(source, identity, log) } : {}),
       beforeCompile: (node) => node,
     },
     [],

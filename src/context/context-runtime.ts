@@ -12,6 +12,7 @@ import { type AmbientTenant, joinAmbientTenant } from './current-tenant.ts'
 import type { ConnectionContext } from './database-connection.ts'
 import { Notifications } from './notifications.ts'
 import { onOwnConnection } from './own-connection.ts'
+import type { Placements } from './placements.ts'
 import { onConnectionsOf, type QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
@@ -34,6 +35,8 @@ export interface ContextRuntimeOptions {
   readonly settings?: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
   readonly countTokens?: TokenCounter | undefined
+  /** Other databases that tenants may be in. */
+  readonly placements?: Placements | undefined
 }
 
 /** What all handles of one `createRowhouse` call share. */
@@ -49,6 +52,7 @@ export class ContextRuntime {
   readonly dataKeys: DataKeys
   /** How many tokens a text is; undefined: estimates. */
   readonly countTokens: TokenCounter | undefined
+  readonly placements: Placements | undefined
   /** What the database announces. */
   readonly notifications: Notifications
   readonly #role: string | undefined
@@ -71,18 +75,20 @@ export class ContextRuntime {
     settings,
     dataKeys,
     countTokens,
+    placements,
   }: ContextRuntimeOptions) {
     this.source = source
     this.notifications = new Notifications(source)
     this.settings = settings
     this.dataKeys = dataKeys
     this.countTokens = countTokens
+    this.placements = placements
     this.startupCheck = startupCheck
     this.#role = role
     this.#seal = seal
     this.#plugins = plugins
     this.#predicate = predicate
-    this.#connectionContext = { log, terminate: (processId) => terminateBackend(source, processId) }
+    this.#connectionContext = { log, terminate: terminateBackend }
   }
 
   /** Who the transactions of a tenant run as. */
@@ -103,7 +109,12 @@ export class ContextRuntime {
   }
 
   createSession(identity: SessionIdentity, signal?: AbortSignal): TransactionSession {
-    return new TransactionSession(this.source, identity, signal)
+    const { tenantId } = identity
+    const { placements } = this
+    if (placements === undefined || tenantId === undefined) return new TransactionSession(this.source, identity, signal)
+    return new TransactionSession(placements.sourceOf(tenantId), identity, signal, (name) =>
+      placements.follow(tenantId, name),
+    )
   }
 
   /** A Kysely whose statements are transactions of the tenant, or join the surrounding `withTenant` of the tenant. */
@@ -119,30 +130,31 @@ export class ContextRuntime {
 
   #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
     const context = this.#connectionContext
-    /** The surrounding `withTenant`, if there is one. */
-    const join = () => {
-      const ambient = joinAmbientTenant(tenantId, this.source, options)
-      return ambient && scopeConnections(ambient, context)
+    const join = () => joinAmbientTenant(tenantId, this.source, options)
+    const pass = async () => {
+      if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
     }
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), context, { keepTraces })
       return {
         provideConnection: async (consumer, abortOptions) => {
-          const scope = join()
-          if (scope === undefined && this.startupCheck.facts === undefined) await this.startupCheck.pass()
-          return (scope ?? own).provideConnection(consumer, abortOptions)
+          const ambient = join()
+          if (ambient !== undefined) return scopeConnections(ambient, context).provideConnection(consumer, abortOptions)
+          await pass()
+          return own.provideConnection(consumer, abortOptions)
         },
       }
     }
+    const inSessions = onConnectionsOf(provider(false))
     const single = singleStatements(this.source, identity, context.log)
     return this.#createKysely<DB>(tenantId, {
+      ...inSessions,
       executeSingle: async (query) => {
-        const scope = join()
-        if (scope !== undefined) return onConnectionsOf(scope).executeSingle(query)
-        if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
+        // A session joins the transaction around it, and follows the tenant to another database.
+        if (this.placements !== undefined || join() !== undefined) return inSessions.executeSingle(query)
+        if (this.startupCheck.facts === undefined) await pass()
         return single(query)
       },
-      statements: provider(false),
       connections: provider(true),
     })
   }
@@ -161,6 +173,6 @@ export class ContextRuntime {
   }
 }
 
-async function terminateBackend(source: ConnectionSource, processId: number): Promise<void> {
+async function terminateBackend(processId: number, source: ConnectionSource): Promise<void> {
   await onOwnConnection(source, (client) => client.query('select pg_terminate_backend($1)', [processId]))
 }

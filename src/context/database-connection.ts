@@ -1,5 +1,6 @@
 import type { CompiledQuery, DatabaseConnection, Log, QueryResult, TransactionSettings } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
+import type { ConnectionSource } from './connection-source.ts'
 import { logged } from './logged.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import { extendStackTrace, toQueryResult } from './query-result.ts'
@@ -8,8 +9,8 @@ import type { Statement } from './single-statement.ts'
 /** What the connections of a handle have in common. */
 export interface ConnectionContext {
   readonly log: Log
-  /** Ends the session of a backend, over a connection of its own. */
-  readonly terminate: (processId: number) => Promise<void>
+  /** Ends the session of a backend of this database, over a connection of its own. */
+  readonly terminate: (processId: number, source: ConnectionSource) => Promise<void>
 }
 
 /**
@@ -31,6 +32,7 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
   /** Makes sure that the connection is not used again; its transaction ends with it. */
   abstract abandon(reason: unknown): void
   protected abstract readonly processId: number | null | undefined
+  protected abstract readonly source: ConnectionSource
   protected abstract readonly inTransaction: boolean
   protected abstract run(statement: Statement): Promise<QueryResultRows>
   protected abstract cancel(): Promise<void>
@@ -73,8 +75,8 @@ export abstract class TenantDatabaseConnection implements DatabaseConnection {
   async collectSessionInfo(): Promise<void> {}
 
   async killSession(): Promise<void> {
-    const { processId } = this
-    if (this.#running > 0 && typeof processId === 'number') await this.#context.terminate(processId)
+    const { processId, source } = this
+    if (this.#running > 0 && typeof processId === 'number') await this.#context.terminate(processId, source)
   }
 
   async *#fetchChunks<R>(

@@ -19,6 +19,12 @@ export interface ConnectionOptions {
   readonly poolOptions?: pg.PoolConfig | undefined
 }
 
+/** Another database that tenants may be in. */
+export interface PlacementOptions extends ConnectionOptions {
+  /** A login of its own for the calls across tenants. Default: the same login. */
+  readonly admin?: ConnectionOptions | undefined
+}
+
 /** Options of `createRowhouse`. */
 export interface RowhouseOptions extends ConnectionOptions {
   /**
@@ -35,6 +41,11 @@ export interface RowhouseOptions extends ConnectionOptions {
   readonly seal?: SealKey | undefined
   /** A login of its own for the calls across tenants (`rowhouse.tenants` and others). Default: the same login. */
   readonly admin?: ConnectionOptions | undefined
+  /**
+   * Other databases that tenants may be in, by name: `{ eu: { connectionString } }`, each with rowhouse and the tables of
+   * the application. `rowhouse.tenants.move(id, 'eu')` brings a tenant there. `home` is the one that this rowhouse is for.
+   */
+  readonly placements?: Readonly<Record<string, PlacementOptions>> | undefined
   /** As in Kysely. */
   readonly log?: LogConfig | undefined
   /** As in Kysely. */
@@ -75,7 +86,14 @@ const connection = z.strictObject({
   pool: pool.optional(),
   poolOptions: z.record(z.string(), z.any()).optional(),
 })
+const placementName = z
+  .string()
+  .regex(
+    /^(?!home$)[a-z][a-z0-9_-]{0,62}$/,
+    'is named by 1 to 63 small letters, digits, underscores or hyphens, and not home',
+  )
 const rowhouseOptions = connection.extend({
+  placements: z.record(placementName, connection.extend({ admin: connection.optional() })).optional(),
   pipeline: z.boolean().optional(),
   role: z.string().min(1).nullable().optional(),
   seal: z.union([z.string(), z.instanceof(Uint8Array)]).optional(),
@@ -112,6 +130,10 @@ export function parseRowhouseOptions(options: RowhouseOptions): RowhouseOptions 
   parseOptions(rowhouseOptions, options)
   assertOneConnection(options, 'createRowhouse')
   if (options.admin !== undefined) assertOneConnection(options.admin, 'The option admin')
+  for (const [name, placement] of Object.entries(options.placements ?? {})) {
+    assertOneConnection(placement, `The placement ${name}`)
+    if (placement.admin !== undefined) assertOneConnection(placement.admin, `The option admin of placement ${name}`)
+  }
   const { pool: given, pipeline } = options
   if (given !== undefined && pipeline === true && !(given.options as { pipeline?: boolean }).pipeline) {
     throw createRowhouseError('invalid_argument', 'The option pipeline needs a pool made with pipeline: true.')

@@ -1,5 +1,6 @@
 import type { TransactionSettings } from 'kysely'
 import { createRowhouseError } from '../errors.ts'
+import type { ConnectionSource } from './connection-source.ts'
 import type { ContextOptions } from './context-options.ts'
 import { type ConnectionContext, TenantDatabaseConnection } from './database-connection.ts'
 import type { QueryResultRows } from './pg-internals.ts'
@@ -51,6 +52,10 @@ export class ScopeConnection extends TenantDatabaseConnection {
 
   abandon(reason: unknown): void {
     this.#outer.abandon(reason)
+  }
+
+  protected get source(): ConnectionSource {
+    return this.#outer.source
   }
 
   protected get processId(): number | null | undefined {

@@ -1,4 +1,5 @@
 import type { TransactionSettings } from 'kysely'
+import type { ConnectionSource } from './connection-source.ts'
 import { type ConnectionContext, TenantDatabaseConnection } from './database-connection.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import type { Statement } from './single-statement.ts'
@@ -34,6 +35,10 @@ export class SessionConnection extends TenantDatabaseConnection {
 
   abandon(reason: unknown): void {
     this.#session.destroy(reason)
+  }
+
+  protected get source(): ConnectionSource {
+    return this.#session.source
   }
 
   protected get processId(): number | null | undefined {

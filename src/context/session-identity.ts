@@ -11,6 +11,8 @@ export interface SessionIdentity {
   /** The statements that open a transaction with these settings. */
   readonly prelude: (settings: TransactionSettings) => readonly PreludeStatement[]
   readonly role: string | undefined
+  /** Undefined for operators. */
+  readonly tenantId: string | undefined
   /** What holds for every transaction that does not say otherwise. */
   readonly settings: TransactionSettings
 }
@@ -22,6 +24,7 @@ export function createSessionIdentity(identity: Identity, settings: TransactionS
   return {
     prelude: (chosen) => (usual !== undefined && chosen === settings ? usual : make(chosen)),
     role: identity.role,
+    tenantId: identity.tenantId,
     settings,
   }
 }

@@ -1,4 +1,5 @@
 import { createRowhouseError } from '../errors.ts'
+import type { ConnectionSource } from './connection-source.ts'
 import type { QueryResultRows } from './pg-internals.ts'
 import type { Statement } from './single-statement.ts'
 import type { TransactionSession } from './transaction-session.ts'
@@ -31,6 +32,10 @@ export class TransactionScope {
   /** Whether the callback is still running. */
   get active(): boolean {
     return !this.#ended && (this.#parent?.active ?? true)
+  }
+
+  get source(): ConnectionSource {
+    return this.#session.source
   }
 
   get processId(): number | null | undefined {

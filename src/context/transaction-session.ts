@@ -1,14 +1,17 @@
 import { AbortedTransactionError } from 'kysely'
 import { createRowhouseError, mapDatabaseError } from '../errors.ts'
-import type { Batch, BatchOutcome, SentStatement } from './batch.ts'
+import type { Batch, BatchFailure, BatchOutcome, SentStatement } from './batch.ts'
 import { explainFailure, taint } from './batch-failure.ts'
 import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
-import type { QueryResultRows } from './pg-internals.ts'
+import { isDatabaseError, type QueryResultRows } from './pg-internals.ts'
 import type { TransactionSettings } from './prelude.ts'
 import type { SessionIdentity } from './session-identity.ts'
 import { type Statement, toSentStatement } from './single-statement.ts'
 import { isTransactionTag } from './statement-guard.ts'
+
+/** Finds the database that a tenant moved to; undefined when this process does not know it. */
+export type FollowTenant = (placement: string) => Promise<ConnectionSource | undefined>
 
 /** A transaction of a session. It exists on the server from the first statement on. */
 interface SessionTransaction {
@@ -27,7 +30,8 @@ interface SessionTransaction {
  * transaction even if nobody awaited it, and nothing is ever sent without a prelude in front of it.
  */
 export class TransactionSession {
-  readonly #source: ConnectionSource
+  #source: ConnectionSource
+  readonly #follow: FollowTenant | undefined
   readonly #identity: SessionIdentity
   readonly #signal: AbortSignal | undefined
   #transaction: SessionTransaction | undefined
@@ -38,9 +42,12 @@ export class TransactionSession {
   #unclean = false
   #released = false
   #savepoints = 0
+  /** Whether anything ran: from then on the session stays in its database. */
+  #settled = false
 
-  constructor(source: ConnectionSource, identity: SessionIdentity, signal?: AbortSignal) {
+  constructor(source: ConnectionSource, identity: SessionIdentity, signal?: AbortSignal, follow?: FollowTenant) {
     this.#source = source
+    this.#follow = follow
     this.#identity = identity
     this.#signal = signal
   }
@@ -52,6 +59,11 @@ export class TransactionSession {
   /** The login of the connection, for messages. */
   get login(): string {
     return this.#lease?.login ?? 'the login'
+  }
+
+  /** Where the session runs. */
+  get source(): ConnectionSource {
+    return this.#source
   }
 
   get processId(): number | null | undefined {
@@ -188,7 +200,9 @@ export class TransactionSession {
     if (lease.unusable === undefined) {
       // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
       const end = failure.phase === 'end' ? undefined : 'rollback'
-      const again = (await this.#send(() => ({ before: [], end, cleanUp }), false))!
+      // Of where the session is now.
+      const left = cleanUp.length > 0 ? this.#source.cleanUp : cleanUp
+      const again = (await this.#send(() => ({ before: [], end, cleanUp: left }), false))!
       if (again.failure !== undefined) lease.markUnusable(again.failure.error)
     }
     throw error
@@ -229,9 +243,41 @@ export class TransactionSession {
       if (batch === undefined) return undefined
       const sending = this.#lease.send(batch)
       if (this.#source.pipeline) passTurn()
-      return await sending
+      const outcome = this.#follow === undefined ? await sending : await this.#followTenant(batch, await sending)
+      this.#settled ||= outcome.failure === undefined
+      return outcome
     } finally {
       passTurn()
     }
   }
+
+  /** Sends the first batch again, to the database that the tenant moved to: it was refused, and nothing ran before it. */
+  async #followTenant(batch: Batch, refused: BatchOutcome): Promise<BatchOutcome> {
+    let outcome = refused
+    for (let hop = 0; hop < MAX_HOPS; hop++) {
+      const placement = placementOf(outcome.failure)
+      if (placement === undefined) break
+      const source = await this.#follow!(placement)
+      // Statements that were sent behind it have failed already; what a session left on its connection stays there.
+      if (source === undefined || this.#source.pipeline || this.#settled) break
+      const lease = this.#lease!
+      const ended = await lease.send({ before: [], end: 'rollback', cleanUp: this.#source.cleanUp })
+      if (ended.failure !== undefined) lease.markUnusable(ended.failure.error)
+      await lease.release()
+      this.#lease = undefined
+      this.#source = source
+      this.#lease = await source.acquire(this.#signal)
+      outcome = await this.#lease.send({ ...batch, cleanUp: batch.cleanUp.length > 0 ? source.cleanUp : [] })
+    }
+    return outcome
+  }
+}
+
+/** Databases that know of each other in a row; more would be a circle. */
+const MAX_HOPS = 8
+
+/** The database that a tenant moved to, when that is why a batch failed. */
+function placementOf(failure: BatchFailure | undefined): string | undefined {
+  if (failure === undefined || !isDatabaseError(failure.error) || failure.error.code !== 'RH034') return undefined
+  return failure.error.detail ?? undefined
 }

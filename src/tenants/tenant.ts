@@ -1,5 +1,8 @@
-/** Whether a tenant may work. `erasing` and `erased` are final. */
-export type TenantStatus = 'active' | 'suspended' | 'inactive' | 'erasing' | 'erased'
+/**
+ * Whether a tenant may work. `erasing` and `erased` are final; `moving` and `importing` end with a move, `moved` says that
+ * the tenant is in another database.
+ */
+export type TenantStatus = 'active' | 'suspended' | 'inactive' | 'importing' | 'moving' | 'moved' | 'erasing' | 'erased'
 
 /** A tenant, as the registry knows it. */
 export interface Tenant {
@@ -14,6 +17,8 @@ export interface Tenant {
   readonly settings: Readonly<Record<string, unknown>>
   /** Whether it has partitions of its own. */
   readonly promoted: boolean
+  /** The database where it is, or that it moves to while `moving`, as in `createRowhouse`'s `placements`; null: home. */
+  readonly placement: string | null
   readonly createdAt: Date
   readonly updatedAt: Date
   readonly erasedAt: Date | null
@@ -28,6 +33,7 @@ export interface TenantRow {
   tier: string
   settings: Record<string, unknown>
   partition_schema: string | null
+  placement: string | null
   created_at: Date
   updated_at: Date
   erased_at: Date | null
@@ -41,6 +47,7 @@ export const TENANT_COLUMNS = [
   'tier',
   'settings',
   'partition_schema',
+  'placement',
   'created_at',
   'updated_at',
   'erased_at',
@@ -55,6 +62,7 @@ export function toTenant(row: TenantRow): Tenant {
     tier: row.tier,
     settings: row.settings,
     promoted: row.partition_schema !== null,
+    placement: row.placement,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     erasedAt: row.erased_at,

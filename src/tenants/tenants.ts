@@ -2,9 +2,18 @@ import { sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseOptions, parseTenantId } from '../context/context-options.ts'
+import { HOME } from '../context/placements.ts'
 import { RowhouseError } from '../errors.ts'
+import type { AdminDirectory } from '../placements/admin-directory.ts'
+import { cancelMove, moveTenant } from '../placements/move-tenant.ts'
+import type { MoveOptions, MoveReceipt } from '../placements/move-types.ts'
+import { exportTenant } from '../portability/export-tenant.ts'
+import { importTenant } from '../portability/import-tenant.ts'
+import { parseExportOptions, parseImportOptions } from '../portability/portability-options.ts'
+import type { ExportOptions, ExportReceipt, ImportOptions, ImportReceipt } from '../portability/portability-types.ts'
 import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
-import { TENANT_COLUMNS, type Tenant, type TenantRow, type TenantStatus, toTenant } from './tenant.ts'
+import { type Tenant, type TenantStatus, toTenant } from './tenant.ts'
+import { findTenant, readTenants, selectTenants } from './tenant-registry.ts'
 
 export interface ProvisionOptions {
   /** Name for people, up to 200 characters. Default: the id. */
@@ -40,7 +49,7 @@ const ERASE_ATTEMPTS = 3
 const tier = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is 1 to 32 lower-case letters, digits, underscores or hyphens')
-const status = z.enum(['active', 'suspended', 'inactive', 'erasing', 'erased'])
+const status = z.enum(['active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased'])
 const provisionOptions = z.strictObject({
   name: z.string().min(1).max(200).optional(),
   tier: tier.optional(),
@@ -51,6 +60,12 @@ const listOptions = z.strictObject({
   tier: tier.optional(),
   after: z.string().optional(),
   limit: z.int().min(1).max(1000).optional(),
+})
+const callback = z.custom<(...args: any[]) => void>((value) => typeof value === 'function', 'is not a function')
+const moveOptions = z.strictObject({
+  maxPauseMs: z.int().min(1).max(86_400_000).optional(),
+  onStep: callback.optional(),
+  onProgress: callback.optional(),
 })
 const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
 
@@ -66,10 +81,12 @@ const reasonOptions = z.strictObject({ reason: z.string().max(500).optional() })
  */
 export class Tenants {
   readonly #admin: AdminExecutor
+  readonly #directory: AdminDirectory
 
   /** @internal */
-  constructor(admin: AdminExecutor) {
+  constructor(admin: AdminExecutor, directory: AdminDirectory) {
     this.#admin = admin
+    this.#directory = directory
   }
 
   /**
@@ -87,7 +104,7 @@ export class Tenants {
         select created from rowhouse.provision_tenant(${id}, ${name}, ${tierName}, ${JSON.stringify(settings)}::jsonb)`.execute(
         db,
       )
-      const row = await selectTenants(db).where('tenant_id', '=', id).executeTakeFirstOrThrow()
+      const row = await selectTenants({ db }).where('tenant_id', '=', id).executeTakeFirstOrThrow()
       return { ...toTenant(row), created: provisioned.rows[0]!.created }
     })
   }
@@ -98,8 +115,7 @@ export class Tenants {
    * SQL: `select ... from rowhouse.tenants where tenant_id = 'acme'`
    */
   async get(tenantId: string): Promise<Tenant | undefined> {
-    const row = await selectTenants(this.#admin.db).where('tenant_id', '=', parseTenantId(tenantId)).executeTakeFirst()
-    return row === undefined ? undefined : toTenant(row)
+    return findTenant(this.#directory, parseTenantId(tenantId))
   }
 
   /**
@@ -109,11 +125,8 @@ export class Tenants {
    */
   async list(options: ListTenantsOptions = {}): Promise<Tenant[]> {
     const { status: wanted, tier: tierName, after, limit = 100 } = parseOptions(listOptions, options)
-    let query = selectTenants(this.#admin.db).orderBy('tenant_id').limit(limit)
-    if (wanted !== undefined) query = query.where('status', '=', wanted)
-    if (tierName !== undefined) query = query.where('tier', '=', tierName)
-    if (after !== undefined) query = query.where('tenant_id', '>', parseTenantId(after))
-    return (await query.execute()).map(toTenant)
+    if (after !== undefined) parseTenantId(after)
+    return (await readTenants(this.#directory, { status: wanted, tier: tierName, after, limit })).tenants
   }
 
   /**
@@ -127,11 +140,12 @@ export class Tenants {
    * ```
    */
   async *all(filter: Pick<ListTenantsOptions, 'status' | 'tier'> = {}): AsyncGenerator<Tenant, void, undefined> {
+    const { status: wanted, tier: tierName } = parseOptions(listOptions, filter)
     for (let after: string | undefined; ; ) {
-      const page = await this.list({ ...filter, after, limit: PAGE })
-      yield* page
-      if (page.length < PAGE) return
-      after = page.at(-1)!.id
+      const page = await readTenants(this.#directory, { status: wanted, tier: tierName, after, limit: PAGE })
+      yield* page.tenants
+      if (page.next === undefined) return
+      after = page.next
     }
   }
 
@@ -200,6 +214,111 @@ export class Tenants {
   }
 
   /**
+   * Writes everything of the tenant to a stream, as it is at one moment: a gzipped tar of lines of JSON with a manifest
+   * and digests, in constant memory. Reads the tables that erasure reads, and refuses where erasure would.
+   *
+   * SQL: `begin isolation level repeatable read read only; select rowhouse.begin_export('acme')`, `open_export` and
+   * `fetch_export` for each table
+   *
+   * Errors: {@link TenantNotFoundError}, {@link TenantInactiveError}, `unregistered_table`, `tenant_moved`, and those of
+   * the stream.
+   *
+   * @example
+   * ```ts
+   * import { createWriteStream } from 'node:fs'
+   *
+   * const { contentHash } = await rowhouse.tenants.export('acme', { to: createWriteStream('acme.tar.gz') })
+   * logger.info({ contentHash }, 'exported')
+   * ```
+   */
+  async export(tenantId: string, options: ExportOptions): Promise<ExportReceipt> {
+    const id = parseTenantId(tenantId)
+    const parsed = parseExportOptions(options)
+    const { admin } = await this.#directory.locate(id)
+    return exportTenant(admin, id, parsed)
+  }
+
+  /**
+   * Makes what an archive holds a tenant of this database, all of it or nothing: one transaction, at whose end every row
+   * is read back and compared with the digests. Creates the tenant; one that is there already must have no rows.
+   *
+   * Under another id, API keys, credentials and the audit trail are left out: they are of no use there.
+   *
+   * SQL: `begin; select rowhouse.begin_import(...)`, `import_rows` for each part, `finish_import`; `commit`
+   *
+   * Errors: `invalid_archive` (cut off, changed, of a newer format), `import_refused` (the tenant has rows, a table or
+   * column is missing, a key is taken), {@link TenantInactiveError} (the id was erased), `tenant_busy`.
+   *
+   * @example
+   * ```ts
+   * import { createReadStream } from 'node:fs'
+   *
+   * const { rows, contentHash } = await rowhouse.tenants.import(createReadStream('acme.tar.gz'), { as: 'acme-copy' })
+   * logger.info({ rows, contentHash }, 'imported')
+   * ```
+   */
+  async import(source: AsyncIterable<Uint8Array>, options: ImportOptions = {}): Promise<ImportReceipt> {
+    return importTenant(this.#directory.get(HOME), source, parseImportOptions(source, options))
+  }
+
+  /**
+   * SHA-256 of what the tenant owns, whatever its id and its database: equal for a tenant, its archive and what became of
+   * the archive. API keys, credentials and the audit trail, which are bound to the id, are no part of it.
+   *
+   * SQL: `select rowhouse.tenant_digest('acme')`
+   *
+   * @example
+   * ```ts
+   * const unchanged = (await rowhouse.tenants.contentHash('acme')) === (await rowhouse.tenants.contentHash('acme-copy'))
+   * ```
+   */
+  async contentHash(tenantId: string): Promise<string> {
+    const id = parseTenantId(tenantId)
+    const { admin } = await this.#directory.locate(id)
+    const { rows } = await admin.transaction(
+      (db) => sql<{ hash: string }>`select rowhouse.tenant_digest(${id}) ->> 'contentHash' as hash`.execute(db),
+      { isolationLevel: 'repeatable read', accessMode: 'read only' },
+    )
+    return rows[0]!.hash
+  }
+
+  /**
+   * Moves the tenant to another database of `createRowhouse`'s `placements`, or back `home`. It is closed while it is
+   * copied and checked (`TenantMovingError`, 503); then the source says that it moved, the copy is opened, and the source
+   * erased, with its receipt. At no time can two copies be written. When the copy fails, the tenant works where it was.
+   * After a crash, call it again: it goes on where it was.
+   *
+   * SQL: `select rowhouse.begin_move('acme', 'eu')`, export and import, `switch_placement`, `open_moved`, `finish_move`
+   *
+   * Errors: {@link TenantNotFoundError}, {@link TenantMovingError} (somebody else moves it), `import_refused`,
+   * `unregistered_table`, `tenant_busy` (its transactions, or the copy, took too long).
+   *
+   * @example
+   * ```ts
+   * const { pausedMs, erasure } = await rowhouse.tenants.move('acme', 'eu')
+   * logger.info({ pausedMs, receipt: erasure.auditDigest }, 'moved')
+   * ```
+   */
+  async move(tenantId: string, placement: string, options: MoveOptions = {}): Promise<MoveReceipt> {
+    const id = parseTenantId(tenantId)
+    return moveTenant(this.#directory, id, placement, parseOptions(moveOptions, options))
+  }
+
+  /**
+   * Calls off a move that was interrupted before it switched: the tenant works where it was. False when there is none.
+   *
+   * SQL: `select rowhouse.cancel_move('acme')`, `select rowhouse.discard_import('acme')` where it was to go
+   *
+   * @example
+   * ```ts
+   * const cancelled = await rowhouse.tenants.cancelMove('acme')
+   * ```
+   */
+  async cancelMove(tenantId: string): Promise<boolean> {
+    return cancelMove(this.#directory, parseTenantId(tenantId))
+  }
+
+  /**
    * Erases everything of the tenant in every registered table, in one transaction, and returns the receipt. The id is
    * never used again. With `dryRun`, only counts, and lists what would be in the way.
    *
@@ -259,12 +378,4 @@ export class Tenants {
     }
     return { tenantId: result.tenantId, tables: result.tables, skipped: result.skipped ?? {} }
   }
-}
-
-function selectTenants(db: AdminExecutor['db']) {
-  return db
-    .withSchema('rowhouse')
-    .selectFrom('tenants')
-    .select([...TENANT_COLUMNS])
-    .$castTo<TenantRow>()
 }

@@ -18,8 +18,11 @@ import {
 } from './tenant/change.ts'
 import { tenantCreateCommand } from './tenant/create.ts'
 import { tenantEraseCommand } from './tenant/erase.ts'
+import { tenantExportCommand } from './tenant/export.ts'
+import { tenantImportCommand } from './tenant/import.ts'
 import { tenantListCommand } from './tenant/list.ts'
-import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/move.ts'
+import { tenantCancelMoveCommand, tenantMoveCommand } from './tenant/move.ts'
+import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/promote.ts'
 import { tenantReceiptsCommand } from './tenant/receipts.ts'
 import { usageCommand } from './usage.ts'
 
@@ -35,6 +38,10 @@ export const COMMANDS: readonly Command[] = [
   tenantTierCommand,
   tenantPromoteCommand,
   tenantDemoteCommand,
+  tenantExportCommand,
+  tenantImportCommand,
+  tenantMoveCommand,
+  tenantCancelMoveCommand,
   tenantEraseCommand,
   tenantReceiptsCommand,
   keyListCommand,

@@ -1,61 +1,85 @@
-import type { MovedTenant, Tenants } from '../../../tenants/tenants.ts'
-import { type Command, EXIT_OK } from '../../command.ts'
-import type { Output } from '../../output.ts'
-import { formatTable } from '../../table.ts'
+import type { MoveReceipt, MoveStep } from '../../../placements/move-types.ts'
+import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import { formatDuration, type Output } from '../../output.ts'
+import { PLACEMENTS_OPTION, readPlacements } from '../../placements.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './options.ts'
 
-interface Move {
-  readonly name: string
-  readonly summary: string
-  readonly description: string
-  readonly example: string
-  /** What happened to the rows, for example `moved into own partitions`. */
-  readonly done: string
-  apply(tenants: Tenants, tenantId: string): Promise<MovedTenant>
+const STEPS: Record<MoveStep, string> = {
+  close: 'Closing the tenant.',
+  copy: 'Copying its rows.',
+  switch: 'Switching.',
+  open: 'Opening it where it is now.',
+  erase: 'Erasing what is left behind.',
 }
 
-function moveCommand({ name, summary, description, example, done, apply }: Move): Command {
-  return {
-    name,
-    summary,
-    description,
-    positionals: ['<tenant>'],
-    options: TENANT_OPTIONS,
-    examples: [example],
-    async run(context) {
-      const { options, output, positionals } = context
-      const moved = await withRowhouse(context, ({ tenants }) => apply(tenants, positionals[0]!))
-      if (options.json === true) output.line(JSON.stringify(moved, null, 2))
-      else printMove(moved, done, output)
-      return EXIT_OK
-    },
-  }
-}
-
-function printMove({ tenantId, tables, skipped }: MovedTenant, done: string, output: Output): void {
-  const rows = Object.entries(tables)
-  if (rows.length === 0) output.line(`Tenant ${tenantId}: there was nothing to move.`)
-  else for (const line of formatTable(['table', `rows ${done}`], rows)) output.line(line)
-  for (const [table, reason] of Object.entries(skipped)) output.note(`${table} was left as it is: ${reason}`)
-}
-
-export const tenantPromoteCommand = moveCommand({
-  name: 'tenant promote',
-  summary: 'Give a tenant that has grown partitions of its own',
+export const tenantMoveCommand: Command = {
+  name: 'tenant move',
+  summary: 'Move a tenant to another database',
   description:
-    'Moves the rows of the tenant into partitions of its own, in a schema of its own. Its writers wait meanwhile, other\n' +
-    'tenants go on. Running it again takes in tables that came later.',
-  example: 'rowhouse tenant promote acme',
-  done: 'moved into own partitions',
-  apply: (tenants, tenantId) => tenants.promote(tenantId),
-})
+    'Closes the tenant, copies it, checks the copy, opens it there, and erases the source with a receipt. Callers are told to\n' +
+    'come again while it is closed. After a crash, run it again: it goes on where it was. home is the database of\n' +
+    '--database-url.',
+  positionals: ['<tenant>', '<placement>'],
+  options: {
+    ...TENANT_OPTIONS,
+    placements: PLACEMENTS_OPTION,
+    'max-pause': { type: 'string', value: 'SECONDS', description: 'Give up when the copy takes longer (default: 600)' },
+  },
+  examples: [
+    'rowhouse tenant move acme eu --placements "eu=postgres://owner@eu.example.com/app"',
+    'rowhouse tenant move acme home',
+  ],
+  async run(context) {
+    const { options, output, positionals, environment } = context
+    const [tenantId = '', placement = ''] = positionals
+    const bar = createProgressBar(process.stderr, environment)
+    const maxPause = options['max-pause']
+    try {
+      const receipt = await withRowhouse(
+        context,
+        ({ tenants }) =>
+          tenants.move(tenantId, placement, {
+            ...(maxPause === undefined ? {} : { maxPauseMs: Number(maxPause) * 1000 }),
+            onStep: (step) => {
+              bar.end()
+              if (options.json !== true) output.note(STEPS[step])
+            },
+            onProgress: (progress) => bar.update(progress),
+          }),
+        { placements: readPlacements(context) },
+      )
+      if (options.json === true) output.line(JSON.stringify(receipt, null, 2))
+      else printReceipt(receipt, output)
+      return EXIT_OK
+    } finally {
+      bar.end()
+    }
+  },
+}
 
-export const tenantDemoteCommand = moveCommand({
-  name: 'tenant demote',
-  summary: 'Move a promoted tenant back into the shared partitions',
-  description: 'The opposite of promote.',
-  example: 'rowhouse tenant demote acme',
-  done: 'moved into shared partitions',
-  apply: (tenants, tenantId) => tenants.demote(tenantId),
-})
+function printReceipt({ tenantId, from, to, contentHash, pausedMs, erasure }: MoveReceipt, output: Output): void {
+  output.line(`Tenant ${tenantId} moved from ${from} to ${to}; it was closed for ${formatDuration(pausedMs)}.`)
+  output.line(`${erasure.rows} rows were erased at ${from}: receipt ${erasure.erasureNumber} of ${erasure.erasedAt}.`)
+  output.line(`Content hash ${contentHash}`)
+}
+
+export const tenantCancelMoveCommand: Command = {
+  name: 'tenant cancel-move',
+  summary: 'Call off a move that was interrupted',
+  description: 'Lets the tenant work where it was, and removes what was copied. Only before the move switched.',
+  positionals: ['<tenant>'],
+  options: { ...TENANT_OPTIONS, placements: PLACEMENTS_OPTION },
+  examples: ['rowhouse tenant cancel-move acme'],
+  async run(context) {
+    const { options, output, positionals } = context
+    const tenantId = positionals[0]!
+    const cancelled = await withRowhouse(context, ({ tenants }) => tenants.cancelMove(tenantId), {
+      placements: readPlacements(context),
+    })
+    if (options.json === true) output.line(JSON.stringify({ tenantId, cancelled }))
+    else output.line(cancelled ? `The move of ${tenantId} was called off.` : `Tenant ${tenantId} is not being moved.`)
+    return cancelled ? EXIT_OK : EXIT_FAILURE
+  },
+}
