@@ -21,7 +21,7 @@ test('a table that nobody protected is out of reach', async () => {
     restoreProtection: () => clients.owner.query('revoke select on notes from rowhouse_app'),
   })
   // Not reached yet, it is noticed all the same: it has a tenant column.
-  expect(await exposures(clients.owner)).toEqual([expect.stringMatching(/^unprotected_table: public.notes: /)])
+  expect(await exposures(clients.owner)).toEqual([expect.stringMatching(/^unregistered_table: public.notes: /)])
   await clients.owner.query('drop table notes')
 })
 

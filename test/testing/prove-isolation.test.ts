@@ -236,7 +236,7 @@ describe('rows that can not be made up', () => {
     const proof = await proveIsolation(clients.owner, { tables: ['strict'], rows })
     expect(proof.tables).toHaveLength(1)
     await expectClosed({
-      probe: () => leaks({ rows }),
+      probe: () => leaks({ tables: ['strict'], rows }),
       removeProtection: () => clients.owner.query('alter table strict disable row level security'),
       restoreProtection: () => protect(clients.owner, 'strict'),
     })
