@@ -44,6 +44,7 @@ export interface RowhouseOptions extends ConnectionOptions {
   /**
    * Other databases that tenants may be in, by name: `{ eu: { connectionString } }`, each with rowhouse and the tables of
    * the application. `rowhouse.tenants.move(id, 'eu')` brings a tenant there. `home` is the one that this rowhouse is for.
+   * With `pipeline`, the first transaction of a process after a move fails with `TenantMovedError`; the next one arrives.
    */
   readonly placements?: Readonly<Record<string, PlacementOptions>> | undefined
   /** As in Kysely. */

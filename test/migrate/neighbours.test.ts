@@ -79,7 +79,9 @@ describe('whatever else the database holds', () => {
     "timezone = 'Pacific/Apia'",
     'row_security = off',
   ])('the setting %s of the login does not matter', async (setting) => {
-    await database.admin(`alter role ${pg.escapeIdentifier(database.login)} set ${setting}`)
+    const [login, name] = [database.login, database.name].map((part) => pg.escapeIdentifier(part))
+    // In this database only: other tests look for logins with such settings.
+    await database.admin(`alter role ${login} in database ${name} set ${setting}`)
     await install()
   })
 
