@@ -148,6 +148,10 @@ const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'Copy the archive again from where it was exported, or export the tenant anew; nothing was imported.',
   },
+  invalid_certificate: {
+    httpStatus: 400,
+    hint: 'Ask for the certificate and the public key again, from who erased the tenant.',
+  },
   rate_limited: {
     httpStatus: 429,
     retryable: true,

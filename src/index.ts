@@ -35,7 +35,6 @@ export type {
   VerifiedAudit,
   VerifyOptions,
 } from './audit/audit-log.ts'
-export type { SigningKey } from './audit/signing.ts'
 export type { Budget } from './budgets/budget.ts'
 export type * from './budgets/budget-types.ts'
 export type { CircuitRule, Circuits } from './budgets/circuits.ts'
@@ -80,6 +79,14 @@ export type { DocumentsOptions, EmbeddingModel, EmbedFunction } from './document
 export type { Filter, FilterOperators, JsonValue } from './documents/filter.ts'
 export type { ModelChangeOptions, ModelChangeProgress } from './documents/model-change.ts'
 export type { ParentDocuments } from './documents/parent-documents.ts'
+export { verifyErasureCertificate } from './erasures/erasure-certificate.ts'
+export type {
+  Erasures,
+  ErasureVerification,
+  Residue,
+  ResidueOptions,
+  VerifyErasureOptions,
+} from './erasures/erasures.ts'
 export * from './errors.ts'
 export type { JobQueue } from './jobs/job-queue.ts'
 export type * from './jobs/job-types.ts'
@@ -152,6 +159,7 @@ export {
   type SettingsDefinition,
 } from './settings/define-settings.ts'
 export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings/settings.ts'
+export type { SigningKey } from './signing/ed25519-keys.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
 export type { SweepOptions, SweepProgress, SweptTenant } from './sweep/sweep.ts'
 export type * from './tenants/erasure-receipt.ts'

@@ -23,6 +23,7 @@ import { DataKeys } from './credentials/data-keys.ts'
 import { type DoctorOptions, runDoctor } from './doctor/doctor.ts'
 import type { Finding } from './doctor/finding.ts'
 import { Collections } from './documents/collections.ts'
+import { Erasures } from './erasures/erasures.ts'
 import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
@@ -222,6 +223,8 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   readonly apiKeys: ApiKeys
   /** Seals and verifies the audit trails of tenants, for operators. */
   readonly auditLog: AuditLog
+  /** Receipts and certificates of erasures, and the search for what they left. */
+  readonly erasures: Erasures
   /** Usage of all tenants, for operators. */
   readonly usage: UsageOfTenants
   /**
@@ -334,6 +337,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId), outside.db),
     auditLog: new AuditLog(admin, auditBuffer),
+    erasures: new Erasures(admin, owner),
     usage: createUsageOfTenants((fn, options) =>
       forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
     ),

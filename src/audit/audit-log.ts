@@ -3,8 +3,9 @@ import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseTenantId } from '../context/context-options.ts'
 import { parse } from '../documents/parse-documents.ts'
+import { type SigningKey, trustedKeys } from '../signing/ed25519-keys.ts'
 import type { AuditBuffer } from './audit-buffer.ts'
-import { isSignedBy, type SigningKey, signDigest, trustedKeys } from './signing.ts'
+import { isSignedBy, signDigest } from './digest-signature.ts'
 
 export interface SealOptions {
   /** Entries in one segment, 1 to 10 000. Default 1000. */

@@ -30,6 +30,9 @@ declare global {
   const rowhouse: library.Rowhouse<AppTables>
   const connectionString: string
   const sealKey: string
+  const signingKey: string
+  const publicKey: string
+  const certificate: string
   const tenantId: string
   const userId: string
   const sessionId: string
@@ -48,7 +51,7 @@ declare global {
   }>
   const apiKey: string
   const pool: import('pg').Pool
-  const logger: { info(fields: object, message: string): void }
+  const logger: { info(fields: object, message: string): void; warn(fields: object, message: string): void }
   const request: { headers: Headers }
   const publicTexts: readonly string[]
   const acme: library.TenantContext<AppTables>

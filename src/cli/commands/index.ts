@@ -10,6 +10,7 @@ import { migrateCommand } from './migrate.ts'
 import { protectCommand } from './protect.ts'
 import { proveCommand } from './prove.ts'
 import { sweepCommand } from './sweep.ts'
+import { tenantCertifyCommand } from './tenant/certify.ts'
 import {
   tenantDeactivateCommand,
   tenantResumeCommand,
@@ -24,6 +25,7 @@ import { tenantListCommand } from './tenant/list.ts'
 import { tenantCancelMoveCommand, tenantMoveCommand } from './tenant/move.ts'
 import { tenantDemoteCommand, tenantPromoteCommand } from './tenant/promote.ts'
 import { tenantReceiptsCommand } from './tenant/receipts.ts'
+import { tenantVerifyErasureCommand } from './tenant/verify-erasure.ts'
 import { usageCommand } from './usage.ts'
 
 /** Every command, in the order of the help text. `help` is built in. */
@@ -44,6 +46,8 @@ export const COMMANDS: readonly Command[] = [
   tenantCancelMoveCommand,
   tenantEraseCommand,
   tenantReceiptsCommand,
+  tenantCertifyCommand,
+  tenantVerifyErasureCommand,
   keyListCommand,
   keyIssueCommand,
   keyRotateCommand,
