@@ -146,6 +146,7 @@ create or replace function rowhouse.seal_audit(p_tenant text, p_segment_size int
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_status text;
   v_sealed bigint;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
@@ -153,8 +154,12 @@ begin
     raise exception using errcode = 'invalid_parameter_value', message = 'a segment has 1 to 10000 entries';
   elsif current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'invalid_transaction_state', message = 'audit trails are sealed in isolation level read committed only';
-  elsif not exists (select from rowhouse.tenants t where t.tenant_id = p_tenant) then
-    perform rowhouse.check_tenant_status(p_tenant, null);
+  end if;
+  -- What is sealed while the trail is copied elsewhere would be missing there. A move waits for this lock, as for writers'.
+  perform pg_advisory_xact_lock_shared(t.lock_key) from rowhouse.tenants t where t.tenant_id = p_tenant;
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
+  if v_status is null or v_status in ('importing', 'moving', 'moved') then
+    perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   v_sealed := rowhouse.seal_pending(p_tenant, p_segment_size);
   return (
@@ -165,7 +170,7 @@ end
 $$;
 
 comment on function rowhouse.seal_audit(text, integer) is
-  'Seals the entries of the tenant that no segment holds yet and returns how many, the number of the last segment, the number of all entries and the digest that stands for the whole trail. Several processes may call it at once. Raises RH002.';
+  'Seals the entries of the tenant that no segment holds yet and returns how many, the number of the last segment, the number of all entries and the digest that stands for the whole trail. Several processes may call it at once. Raises RH002, RH033 and RH034 (its trail is, or will be, in another database).';
 
 create or replace function rowhouse.unsealed_audits() returns table (tenant_id text)
   language plpgsql stable security definer
@@ -180,7 +185,9 @@ begin
       select (select p.tenant_id from rowhouse.audit_pending p where p.tenant_id > f.tenant_id order by p.tenant_id limit 1)
         from found f where f.tenant_id is not null
     )
-    select f.tenant_id from found f where f.tenant_id is not null;
+    select f.tenant_id from found f
+      where not exists (select from rowhouse.tenants t where t.tenant_id = f.tenant_id and t.status in ('importing', 'moving', 'moved'))
+        and f.tenant_id is not null;
 end
 $$;
 
@@ -242,7 +249,7 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   -- An erasure needs this row, and removes entries itself.
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
-  if v_status is null or v_status = 'erased' then
+  if v_status is null or v_status in ('erased', 'importing', 'moving', 'moved') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   perform rowhouse.seal_pending(p_tenant, 1000);
@@ -261,7 +268,7 @@ end
 $$;
 
 comment on function rowhouse.purge_audit(text, timestamptz) is
-  'Retention: removes the entries of all segments that were sealed before this time, and adds a segment that says so; the chain stays verifiable. Raises RH002, RH004.';
+  'Retention: removes the entries of all segments that were sealed before this time, and adds a segment that says so; the chain stays verifiable. Raises RH002, RH004, RH033, RH034.';
 
 create or replace function rowhouse.close_audit(p_tenant text) returns jsonb
   language plpgsql volatile

@@ -143,6 +143,7 @@ declare
   v_tenant text := nullif(current_setting('app.tenant_id', true), '');
   v_believed boolean;
   v_lock_key bigint;
+  v_current_key bigint;
   v_holds_lock boolean;
   v_status text;
 begin
@@ -154,33 +155,38 @@ begin
   select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
       in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end,
       t.lock_key,
-      -- Anybody may set the one; only a function of rowhouse can make the other.
-      current_setting('rowhouse.holds_tenant_lock', true) = 'on'
-        and current_setting('app.work_seal', true) = rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+      -- Anybody may set it, and only work_as can make what it has to be.
+      current_setting('rowhouse.holds_tenant_lock', true) = rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant || ':lock')
     into v_believed, v_lock_key, v_holds_lock
     from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
   if v_believed is not true then
     perform rowhouse.sealed_tenant();
   end if;
   -- Waits for a running erasure or promotion of this tenant, and makes later ones wait for this transaction.
-  perform pg_advisory_xact_lock_shared(v_lock_key);
-  if tg_op = 'DELETE' then
-    -- Locked like other writes, so that a transaction that deletes first and inserts later is no deadlock for an erasure.
-    return null;
-  end if;
-  -- A statement of its own: its snapshot is taken after the lock.
-  if current_setting('transaction_isolation') = 'read committed' then
-    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant;
-  else
-    -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
-    -- 40001; changes of anything else are no conflict.
-    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
-  end if;
+  loop
+    perform pg_advisory_xact_lock_shared(v_lock_key);
+    -- A statement of its own: its snapshot is taken after the lock.
+    if current_setting('transaction_isolation') = 'read committed' then
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant;
+    else
+      -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
+      -- 40001; changes of anything else are no conflict.
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
+    end if;
+    -- While this waited the key may have become another one, which others lock since.
+    exit when v_current_key is not distinct from v_lock_key;
+    v_lock_key := v_current_key;
+  end loop;
   if v_status = 'active' then
     return null;
   end if;
   -- Triggers and foreign keys write while a tenant is erased or moved.
   if v_holds_lock and v_status <> 'erased' then
+    return null;
+  end if;
+  -- Locked like other writes, so that a transaction that deletes first and inserts later is no deadlock for an erasure.
+  -- What is deleted while the tenant is copied elsewhere would be there again.
+  if tg_op = 'DELETE' and v_status not in ('importing', 'moving', 'moved') then
     return null;
   end if;
   perform rowhouse.check_tenant_status(v_tenant, v_status);
@@ -199,6 +205,7 @@ declare
   v_tenant text := rowhouse.require_tenant();
   v_believed boolean;
   v_lock_key bigint;
+  v_current_key bigint;
   v_status text;
 begin
   -- As in guard_tenant_write.
@@ -209,13 +216,17 @@ begin
   if v_believed is not true then
     perform rowhouse.sealed_tenant();
   end if;
-  perform pg_advisory_xact_lock_shared(v_lock_key);
-  -- A snapshot that is older than an erasure must not see the tenant as it was.
-  if current_setting('transaction_isolation') = 'read committed' then
-    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant;
-  else
-    select t.status into v_status from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
-  end if;
+  loop
+    perform pg_advisory_xact_lock_shared(v_lock_key);
+    -- A snapshot that is older than an erasure must not see the tenant as it was.
+    if current_setting('transaction_isolation') = 'read committed' then
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant;
+    else
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
+    end if;
+    exit when v_current_key is not distinct from v_lock_key;
+    v_lock_key := v_current_key;
+  end loop;
   if v_status is null or v_status <> all (p_statuses) then
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;

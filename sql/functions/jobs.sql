@@ -12,13 +12,29 @@ create policy owner_all on rowhouse.job_queues for all to rowhouse_owner using (
 comment on policy owner_all on rowhouse.job_queues is 'Only the functions of rowhouse read and write it.';
 revoke all on rowhouse.job_queues from public, rowhouse_app, rowhouse_admin;
 
+create or replace function rowhouse.has_wake_ups(p_schema text) returns boolean
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- As security definer, and not as rowhouse_owner, who calls it: else the owner of the library would work as that.
+  return exists (
+    select from pg_proc p
+      where p.oid = to_regprocedure(format('%I.rowhouse_wake_ups(text, jsonb, uuid[])', p_schema)) and p.prosecdef
+        and p.proowner <> 'rowhouse_owner'::regrole);
+end
+$$;
+
+comment on function rowhouse.has_wake_ups(text) is
+  'Whether a queue library has the function that puts wake-ups, which runs with the rights of its owner and not of its caller.';
+
 create or replace function rowhouse.register_job_queue(p_name text, p_schema text) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if to_regprocedure(format('%I.rowhouse_wake_ups(text, jsonb, uuid[])', p_schema)) is null then
-    raise exception using errcode = 'RH077', message = format('the schema %I has no function rowhouse_wake_ups', p_schema);
+  if not rowhouse.has_wake_ups(p_schema) then
+    raise exception using errcode = 'RH077', message = format('the schema %I has no function rowhouse_wake_ups that runs as its owner', p_schema);
   end if;
   insert into rowhouse.job_queues (name, schema_name) values (p_name, p_schema)
     on conflict (name) do update set schema_name = excluded.schema_name;
@@ -59,7 +75,7 @@ begin
       group by 1, 2
   loop
     if v_queue.schema_name is null
-        or to_regprocedure(format('%I.rowhouse_wake_ups(text, jsonb, uuid[])', v_queue.schema_name)) is null then
+        or not rowhouse.has_wake_ups(v_queue.schema_name) then
       raise exception using errcode = 'RH077', message = format('the job queue "%s" is not installed', v_queue.queue);
     end if;
     execute format('select %I.rowhouse_wake_ups($1, $2, $3)', v_queue.schema_name)
@@ -200,7 +216,9 @@ begin
   with due as (
     update rowhouse.jobs j
       set wake_id = gen_random_uuid()
-      where j.tenant_id = new.tenant_id and j.finished_at is null and coalesce(j.lease_until, j.run_at) < v_due
+      where j.tenant_id = new.tenant_id and j.finished_at is null
+        -- The library of another database knows what is due there later; this one does not.
+        and (old.status = 'importing' or coalesce(j.lease_until, j.run_at) < v_due)
       returning j.job_id
   )
   select array_agg(d.job_id) into v_ids from due d;
@@ -208,8 +226,8 @@ begin
     begin
       perform rowhouse.send_wake_ups(v_ids);
     exception
-      -- The library was removed, which must not keep the tenant from working.
-      when sqlstate 'RH077' or undefined_table or undefined_function or insufficient_privilege or foreign_key_violation then
+      -- Whatever is wrong with the library must not keep the tenant from working.
+      when others then
         raise warning '%', sqlerrm;
     end;
   end if;
@@ -225,7 +243,7 @@ create or replace trigger rowhouse_wake_jobs after update on rowhouse.tenants
   for each row when (new.status = 'active' and old.status <> 'active') execute function rowhouse.wake_resumed_jobs();
 
 revoke execute on function
-  rowhouse.register_job_queue(text, text), rowhouse.raise_invalid_job(text), rowhouse.send_wake_ups(uuid[], uuid[]),
+  rowhouse.has_wake_ups(text), rowhouse.register_job_queue(text, text), rowhouse.raise_invalid_job(text), rowhouse.send_wake_ups(uuid[], uuid[]),
   rowhouse.enqueue_job(text, text, jsonb, timestamptz, integer, integer, text, boolean, uuid, integer),
   rowhouse.cancel_job(uuid), rowhouse.sweep_jobs(integer), rowhouse.wake_resumed_jobs()
   from public;

@@ -7,13 +7,20 @@ create or replace function rowhouse.lock_tenant(p_tenant text) returns void
   set search_path = pg_catalog, pg_temp
   set lock_timeout = '60s'
 as $$
+declare
+  v_key bigint;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using errcode = 'invalid_transaction_state',
       message = 'all rows of a tenant can be moved or erased in isolation level read committed only',
       hint = 'An older snapshot does not see rows that were written meanwhile. begin isolation level read committed';
   end if;
-  perform pg_advisory_xact_lock(t.lock_key) from rowhouse.tenants t where t.tenant_id = p_tenant;
+  -- While this waited the key may have become another one, which others lock since.
+  loop
+    select t.lock_key into v_key from rowhouse.tenants t where t.tenant_id = p_tenant;
+    perform pg_advisory_xact_lock(v_key);
+    exit when not exists (select from rowhouse.tenants t where t.tenant_id = p_tenant and t.lock_key <> v_key);
+  end loop;
 exception
   when lock_not_available then
     raise exception using errcode = 'RH032',
@@ -45,7 +52,9 @@ begin
   execute format('set local app.tenant_id = %L', coalesce(p_tenant, ''));
   execute format('set local app.work_seal = %L',
     (select coalesce(rowhouse.seal_digest(s.inner_secret, s.outer_secret, p_tenant), '') from rowhouse.seals s));
-  execute format('set local rowhouse.holds_tenant_lock = %L', case when p_holds_lock then 'on' else 'off' end);
+  -- A seal of its own, which nobody else can make: no tenant id has a colon.
+  execute format('set local rowhouse.holds_tenant_lock = %L', case when p_holds_lock then
+    (select coalesce(rowhouse.seal_digest(s.inner_secret, s.outer_secret, p_tenant || ':lock'), 'off') from rowhouse.seals s) else 'off' end);
   return v_before;
 end
 $$;

@@ -90,7 +90,7 @@ $$;
 comment on function rowhouse.remove_audit_chain(text) is
   'Removes the chain of a tenant whose trail is in another database, where it goes on, before it comes back.';
 
-create or replace function rowhouse.claim_import(p_tenant text, p_facts jsonb) returns void
+create or replace function rowhouse.claim_import(p_tenant text, p_facts jsonb, p_arrives boolean) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -109,7 +109,8 @@ begin
     if v_status = 'importing' or v_status not in ('active', 'suspended', 'inactive', 'moved') then
       perform rowhouse.check_tenant_status(p_tenant, v_status);
     end if;
-    v_comes_back := v_status = 'moved' and p_facts ->> 'id' = p_tenant;
+    -- Only a move brings a tenant back: an archive would make a second copy of what is in the other database.
+    v_comes_back := p_arrives and v_status = 'moved' and p_facts ->> 'id' = p_tenant;
     if v_status = 'moved' and not v_comes_back then
       perform rowhouse.check_tenant_status(p_tenant, v_status);
     elsif v_comes_back then
@@ -126,7 +127,9 @@ begin
     end if;
   end if;
   update rowhouse.tenants t
-    set status = 'importing', placement = null, status_before = null, status_reason = null, updated_at = statement_timestamp(),
+    -- Where it is until it is here is kept: the import may be called off.
+    set status = 'importing', placement = case when v_comes_back then t.placement end,
+      status_before = case when not v_created then v_status end, status_reason = null, updated_at = statement_timestamp(),
       name = case when v_created or v_comes_back then p_facts ->> 'name' else t.name end,
       tier = case when v_created or v_comes_back then p_facts ->> 'tier' else t.tier end,
       settings = case when v_created or v_comes_back then p_facts -> 'settings' else t.settings end,
@@ -138,10 +141,10 @@ begin
 end
 $$;
 
-comment on function rowhouse.claim_import(text, jsonb) is
-  'Provisions the tenant, or takes one that has no rows, and locks it in the status importing.';
+comment on function rowhouse.claim_import(text, jsonb, boolean) is
+  'Provisions the tenant, or takes one that has no rows, and locks it in the status importing. p_arrives: as begin_import.';
 
-create or replace function rowhouse.begin_import(p_tenant text, p_facts jsonb, p_tables jsonb) returns jsonb
+create or replace function rowhouse.begin_import(p_tenant text, p_facts jsonb, p_tables jsonb, p_arrives boolean default false) returns jsonb
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -155,10 +158,13 @@ begin
   set local idle_in_transaction_session_timeout = 0;
   v_before := rowhouse.work_as(p_tenant, true);
   perform rowhouse.check_erasable(p_tenant);
-  perform rowhouse.claim_import(p_tenant, p_facts);
+  perform rowhouse.claim_import(p_tenant, p_facts, p_arrives);
   select coalesce(jsonb_agg(t.value), '[]') into v_tables
     from jsonb_array_elements(p_tables) t
-    where (t.value ->> 'rows')::bigint > 0 and (p_facts ->> 'id' = p_tenant or not (t.value ->> 'bound')::boolean);
+    -- What is bound to the id is said here, not by the archive.
+    where (t.value ->> 'rows')::bigint > 0 and (p_facts ->> 'id' = p_tenant or not exists (
+      select from rowhouse.portable_tables() p
+        where p.bound and p.relation = to_regclass(format('%I.%I', t.value ->> 'schema', t.value ->> 'name'))));
   v_obstacles := array(select o.obstacle from rowhouse.import_obstacles(p_tenant, v_tables) o);
   if v_obstacles <> '{}' then
     perform rowhouse.refuse_import('the archive does not fit this database: ' || array_to_string(v_obstacles[1:5], '; ')
@@ -177,8 +183,8 @@ exception
 end
 $$;
 
-comment on function rowhouse.begin_import(text, jsonb, jsonb) is
-  'Begins an import: p_facts and p_tables are tenant and tables of begin_export. Provisions the tenant in the status importing, or takes one that has no rows, and checks that every table and column is here. Returns the tables whose rows are wanted, with their place; those of rows bound to another id are left out. Needs isolation level read committed. Raises RH035 (refused), RH004, RH032, RH033, RH034.';
+comment on function rowhouse.begin_import(text, jsonb, jsonb, boolean) is
+  'Begins an import: p_facts and p_tables are tenant and tables of begin_export. Provisions the tenant in the status importing, or takes one that has no rows, and checks that every table and column is here. Returns the tables whose rows are wanted, with their place; those of rows bound to another id are left out. p_arrives: a move, which alone may bring back a tenant that is in another database. Needs isolation level read committed. Raises RH035 (refused), RH004, RH032, RH033, RH034.';
 
 create or replace function rowhouse.check_imported(p_tenant text, p_expected jsonb) returns jsonb
   language plpgsql volatile
@@ -228,8 +234,9 @@ begin
   if exists (select from rowhouse.import_lines l where l.tenant_id = p_tenant) then
     perform rowhouse.refuse_import('rows that refer to each other were not written yet', 'select rowhouse.import_together(...)');
   end if;
-  perform rowhouse.advance_sequences(p_tenant);
   v_tables := rowhouse.check_imported(p_tenant, p_tables);
+  -- Last, because a sequence does not go back when the import fails.
+  perform rowhouse.advance_sequences(p_tenant);
   v_hash := rowhouse.content_hash(v_tables);
   perform rowhouse.end_work(v_before);
   if p_opens then
@@ -253,7 +260,7 @@ as $$
 begin
   update rowhouse.tenants t
     set status = case when p_origin ->> 'status' in ('suspended', 'inactive') then p_origin ->> 'status' else 'active' end,
-      updated_at = statement_timestamp()
+      placement = null, status_before = null, updated_at = statement_timestamp()
     where t.tenant_id = p_tenant and t.status = 'importing';
   perform rowhouse.record_audit(p_tenant, 'rowhouse.tenant.import', p_origin - 'status');
 end
@@ -268,25 +275,38 @@ create or replace function rowhouse.discard_import(p_tenant text) returns void
 as $$
 declare
   v_before text[];
+  v_status_before text := (select t.status_before from rowhouse.tenants t where t.tenant_id = p_tenant);
 begin
   perform rowhouse.check_importing(p_tenant);
+  if v_status_before in ('active', 'suspended', 'inactive') then
+    -- It has a trail of its own, which nobody may take away.
+    perform rowhouse.refuse_import(format('tenant "%s" was here before the import', p_tenant), 'Erase it: select rowhouse.erase_tenant(...).');
+  end if;
   v_before := rowhouse.work_as(p_tenant, true);
   perform rowhouse.erase_everywhere(p_tenant, true);
   perform rowhouse.remove_audit_chain(p_tenant);
   perform rowhouse.end_work(v_before);
-  delete from rowhouse.tenants t where t.tenant_id = p_tenant;
+  if v_status_before = 'moved' then
+    -- It is where it was, and this goes on saying so.
+    update rowhouse.tenants t
+      set status = 'moved', status_before = null, updated_at = statement_timestamp(), lock_key = default, name = t.tenant_id,
+        settings = '{}', own_timeouts = null, partition_schema = null
+      where t.tenant_id = p_tenant;
+  else
+    delete from rowhouse.tenants t where t.tenant_id = p_tenant;
+  end if;
 end
 $$;
 
 comment on function rowhouse.discard_import(text) is
-  'Removes a copy that a move made here and that nobody ever worked with; its id may come again. Raises RH035 unless the tenant is being imported.';
+  'Removes a copy that a move made here and that nobody ever worked with; its id may come again. A tenant that the move should have brought back is in the other database as before. Raises RH035 unless a move imports the tenant.';
 
 revoke execute on function
   rowhouse.refuse_import(text, text), rowhouse.plain_type(text), rowhouse.import_obstacles(text, jsonb), rowhouse.remove_audit_chain(text),
-  rowhouse.claim_import(text, jsonb), rowhouse.begin_import(text, jsonb, jsonb),
+  rowhouse.claim_import(text, jsonb, boolean), rowhouse.begin_import(text, jsonb, jsonb, boolean),
   rowhouse.check_imported(text, jsonb), rowhouse.finish_import(text, jsonb, jsonb, boolean), rowhouse.open_imported(text, jsonb),
   rowhouse.discard_import(text)
   from public;
 grant execute on function
-  rowhouse.begin_import(text, jsonb, jsonb), rowhouse.finish_import(text, jsonb, jsonb, boolean), rowhouse.discard_import(text)
+  rowhouse.begin_import(text, jsonb, jsonb, boolean), rowhouse.finish_import(text, jsonb, jsonb, boolean), rowhouse.discard_import(text)
   to rowhouse_admin;

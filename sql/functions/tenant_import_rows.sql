@@ -145,7 +145,8 @@ declare
   v_last bigint;
 begin
   for v_sequence in
-    select t.relation, t.tenant_column, rowhouse.tenant_literal(p_tenant, t.column_type) as literal, a.attname, s.oid::regclass as sequence
+    select t.relation, t.tenant_column, rowhouse.tenant_literal(p_tenant, t.column_type) as literal, a.attname, s.oid::regclass as sequence,
+        q.seqmax
       from rowhouse.portable_tables() t
       join pg_depend d on d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = t.relation
         and d.deptype in ('a', 'i') and d.refobjsubid > 0
@@ -163,6 +164,11 @@ begin
     end if;
     v_last := coalesce(pg_sequence_last_value(v_sequence.sequence), 0);
     continue when v_last >= v_highest;
+    -- Tenants share the sequence, and it never goes back.
+    if v_highest - v_last > (v_sequence.seqmax - v_last) / 2 then
+      perform rowhouse.refuse_import(format('the numbers of the archive would use up sequence %s', v_sequence.sequence),
+        'Its rows are numbered higher than anything that this database could give out for long.');
+    end if;
     -- Others may draw from it now. One by one where they could overtake, because a sequence must never go back.
     if v_highest - v_last <= 10000 then
       while v_last < v_highest loop

@@ -7,7 +7,7 @@
 -- moved, and here is never opened again after that, unless the tenant is moved back. Each step can be repeated.
 -- Depends on: tenant_import.sql, erase.sql. Proven by: test/placements.
 
-create or replace function rowhouse.begin_move(p_tenant text, p_placement text) returns void
+create or replace function rowhouse.begin_move(p_tenant text, p_placement text) returns text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -17,20 +17,22 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.* into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
   if v_tenant.status = 'moving' and v_tenant.placement = p_placement then
-    return;
+    return v_tenant.updated_at::text;
   elsif v_tenant.status is null or v_tenant.status not in ('active', 'suspended', 'inactive') then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   end if;
   -- Refused now rather than when everything has been copied.
   perform rowhouse.check_erasable(p_tenant);
   update rowhouse.tenants t
-    set status = 'moving', status_before = t.status, placement = p_placement, updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant;
+    set status = 'moving', status_before = t.status, placement = p_placement, updated_at = clock_timestamp()
+    where t.tenant_id = p_tenant
+    returning t.updated_at into v_tenant.updated_at;
+  return v_tenant.updated_at::text;
 end
 $$;
 
 comment on function rowhouse.begin_move(text, text) is
-  'Closes the tenant here, for a move to the database of this name: RH033 for everybody. Calling it again changes nothing. Raises RH002, RH004, RH030, RH033 (on its way to another one), RH034.';
+  'Closes the tenant here, for a move to the database of this name: RH033 for everybody. Returns which move it is, for the steps after it. Calling it again changes nothing. Raises RH002, RH004, RH030, RH033 (on its way to another one), RH034.';
 
 create or replace function rowhouse.await_writers(p_tenant text) returns void
   language plpgsql volatile security definer
@@ -65,13 +67,14 @@ $$;
 comment on function rowhouse.hold_move(text) is
   'How far the move of a tenant is, as its source says; stays so until the transaction ends.';
 
-create or replace function rowhouse.switch_placement(p_tenant text, p_placement text) returns void
+create or replace function rowhouse.switch_placement(p_tenant text, p_placement text, p_move text) returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
 begin
   update rowhouse.tenants t set status = 'moved', updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant and t.status = 'moving' and t.placement = p_placement;
+    -- Not one that began after this one was called off: what it copied is older than what was written between.
+    where t.tenant_id = p_tenant and t.status = 'moving' and t.placement = p_placement and t.updated_at = p_move::timestamptz;
   if not found then
     raise exception using errcode = 'RH033', message = format('tenant "%s" is not on its way to %s any more', p_tenant, p_placement),
       hint = 'Somebody else moved it, or called the move off. Look where it is, then try again.';
@@ -79,10 +82,10 @@ begin
 end
 $$;
 
-comment on function rowhouse.switch_placement(text, text) is
-  'Says that the tenant is in the other database from now on: RH034 for everybody here. The copy there must be complete.';
+comment on function rowhouse.switch_placement(text, text, text) is
+  'Says that the tenant is in the other database from now on: RH034 for everybody here. The copy there must be complete. p_move: what begin_move returned.';
 
-create or replace function rowhouse.cancel_move(p_tenant text) returns boolean
+create or replace function rowhouse.cancel_move(p_tenant text, p_move text default null) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -90,13 +93,13 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   update rowhouse.tenants t
     set status = t.status_before, status_before = null, placement = null, updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant and t.status = 'moving';
+    where t.tenant_id = p_tenant and t.status = 'moving' and (p_move is null or t.updated_at = p_move::timestamptz);
   return found;
 end
 $$;
 
-comment on function rowhouse.cancel_move(text) is
-  'Lets a tenant work here again whose move has not switched yet; false when there is no such move.';
+comment on function rowhouse.cancel_move(text, text) is
+  'Lets a tenant work here again whose move has not switched yet; false when there is no such move. p_move: only this one, as begin_move returned it.';
 
 create or replace function rowhouse.open_moved(p_tenant text, p_origin jsonb) returns void
   language plpgsql volatile security definer
@@ -160,10 +163,10 @@ comment on function rowhouse.finish_move(text) is
   'Erases what a move left behind, in this transaction, and returns the receipt, as erase_tenant does; the registry goes on saying where the tenant is. Calling it again returns the same receipt. Raises RH033 unless the tenant moved, and what erase_tenant raises.';
 
 revoke execute on function
-  rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text),
-  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
+  rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text, text),
+  rowhouse.cancel_move(text, text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
   from public;
 grant execute on function
-  rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text),
-  rowhouse.cancel_move(text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
+  rowhouse.begin_move(text, text), rowhouse.await_writers(text), rowhouse.hold_move(text), rowhouse.switch_placement(text, text, text),
+  rowhouse.cancel_move(text, text), rowhouse.open_moved(text, jsonb), rowhouse.finish_move(text)
   to rowhouse_admin;

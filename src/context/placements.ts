@@ -41,6 +41,7 @@ export class Placements {
     const placement = this.#all.get(name)
     if (placement === undefined) return undefined
     await placement.startupCheck.pass()
+    this.#known.delete(tenantId)
     if (this.#known.size >= SIZE) this.#known.delete(this.#known.keys().next().value!)
     this.#known.set(tenantId, placement)
     return placement.source

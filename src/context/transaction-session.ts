@@ -257,6 +257,8 @@ export class TransactionSession {
     for (let hop = 0; hop < MAX_HOPS; hop++) {
       const placement = placementOf(outcome.failure)
       if (placement === undefined) break
+      // SQL of the tenant can raise the same; it is not asked where the tenant is.
+      if (this.#identity.tenantId !== undefined && outcome.failure?.phase !== 'before') break
       const source = await this.#follow!(placement)
       // Statements that were sent behind it have failed already; what a session left on its connection stays there.
       if (source === undefined || this.#source.pipeline || this.#settled) break

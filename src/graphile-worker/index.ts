@@ -47,9 +47,9 @@ export function graphileWorker({ schema = 'graphile_worker' }: GraphileWorkerOpt
     // Its lower priorities are sooner. By the key the wake-up can be taken back, and is put once.
     wakeUps: `
       perform ${quoted}.add_job('${TASK}', json_build_object('tenantId', p_tenant, 'id', w.id), run_at => w.at,
-          job_key => w.id::text, priority => -w.priority)
+          job_key => concat('rowhouse:', p_tenant, ':', w.id), priority => -w.priority)
         from jsonb_to_recordset(p_put) w (id uuid, at timestamptz, priority integer);
-      perform ${quoted}.remove_job(w.id::text) from unnest(p_cancel) w (id);`,
+      perform ${quoted}.remove_job(concat('rowhouse:', p_tenant, ':', w.id)) from unnest(p_cancel) w (id);`,
   }
 }
 

@@ -52,7 +52,8 @@ export function pgBoss({ schema = 'pgboss' }: PgBossOptions = {}): JobQueue {
             w.at + interval '10 years', 86399, 100, 1, true, 60, 3600
           from jsonb_to_recordset(p_put) w (id uuid, at timestamptz, priority integer)
         on conflict do nothing;
-      delete from ${quoted}.job where name = '${QUEUE}' and id = any (p_cancel) and state < 'active';`,
+      delete from ${quoted}.job where name = '${QUEUE}' and id = any (p_cancel) and data ->> 'tenantId' = p_tenant
+        and state < 'active';`,
   }
 }
 

@@ -52,10 +52,19 @@ export class AdminDirectory {
       const admin = this.get(name)
       const row = await readRow(admin, tenantId)
       hops.push({ name, admin, row })
-      const next = row?.status === 'moved' ? row.placement : null
+      // What a move brings back is in the other database until it is open here.
+      const isElsewhere = row?.status === 'moved' || (row?.status === 'importing' && row.statusBefore === 'moved')
+      const next = isElsewhere ? row.placement : null
       if (next === null || !this.#all.has(next) || hops.length > this.#all.size) return hops
       name = next
     }
+  }
+
+  /** What every database says of the tenant. */
+  async everywhere(tenantId: string): Promise<Hop[]> {
+    return Promise.all(
+      [...this.#all].map(async ([name, admin]) => ({ name, admin, row: await readRow(admin, tenantId) })),
+    )
   }
 
   /** Where the tenant is. */

@@ -22,6 +22,8 @@ interface Move {
   readonly source: End
   readonly target: End
   readonly options: MoveOptions
+  /** Which move of the tenant it is, as the source says; undefined: any. */
+  readonly begun?: string | undefined
 }
 
 /** Moves a tenant to another database, or finishes a move that was interrupted. */
@@ -32,9 +34,10 @@ export async function moveTenant(
   options: MoveOptions,
 ): Promise<MoveReceipt> {
   const target = { name: to, admin: directory.get(to) }
-  const trace = await directory.trace(tenantId)
   // A source that was not erased yet: its move got as far as the switch.
-  const unfinished = trace.find(({ row }) => row?.status === 'moved' && row.statusBefore !== null)
+  const unfinished = (await directory.everywhere(tenantId)).find(
+    ({ row }) => row?.status === 'moved' && row.statusBefore !== null,
+  )
   if (unfinished !== undefined) {
     const name = unfinished.row!.placement!
     const receipt = await finish({
@@ -45,20 +48,22 @@ export async function moveTenant(
     })
     return name === to ? receipt : moveTenant(directory, tenantId, to, options)
   }
-  const source = trace.at(-1)!
+  const source = await directory.locate(tenantId)
   if (source.name === to && source.row !== undefined) {
     throw createRowhouseError('invalid_argument', `Tenant "${tenantId}" is in "${to}" already.`)
   }
-  const move = { tenantId, source, target, options }
+  let move: Move = { tenantId, source, target, options }
   const started = performance.now()
   try {
     options.onStep?.('close')
-    await sql`select rowhouse.begin_move(${tenantId}, ${to})`.execute(source.admin.db)
+    const { rows } = await sql<{ begun: string }>`
+      select rowhouse.begin_move(${tenantId}, ${to}) as begun`.execute(source.admin.db)
+    move = { ...move, begun: rows[0]!.begun }
     await copy(move)
     options.onStep?.('switch')
     await switchPlacement(move)
   } catch (error) {
-    await cancel(move).catch(() => {})
+    if (move.begun !== undefined) await cancel(move).catch(() => {})
     throw error
   }
   return finish(move, started)
@@ -143,11 +148,11 @@ function holding<T>(
 }
 
 async function switchPlacement(move: Move): Promise<void> {
-  const { tenantId, target } = move
+  const { tenantId, target, begun } = move
   await holding(move, async (db) => {
     const there = await readRow(target.admin, tenantId)
     if (there?.status !== 'importing') throw overtaken(move)
-    await sql`select rowhouse.switch_placement(${tenantId}, ${target.name})`.execute(db)
+    await sql`select rowhouse.switch_placement(${tenantId}, ${target.name}, ${begun!})`.execute(db)
   })
 }
 
@@ -173,7 +178,9 @@ async function finish(move: Move, started = performance.now()): Promise<MoveRece
 /** Opens the source again, then removes what was copied, which nobody worked with. */
 async function cancel(move: Move): Promise<boolean> {
   const { rows } = await move.source.admin.transaction((db) =>
-    sql<{ cancelled: boolean }>`select rowhouse.cancel_move(${move.tenantId}) as cancelled`.execute(db),
+    sql<{
+      cancelled: boolean
+    }>`select rowhouse.cancel_move(${move.tenantId}, ${move.begun ?? null}) as cancelled`.execute(db),
   )
   if (rows[0]!.cancelled) await discard(move)
   return rows[0]!.cancelled

@@ -65,7 +65,7 @@ async function writeTenant(
   { as = manifest.tenant.id, contentHash: expected, onFile, onProgress }: ImportOptions,
   opens: boolean,
 ): Promise<ImportReceipt> {
-  const plan = await beginImport(db, as, manifest)
+  const plan = await beginImport(db, as, manifest, !opens)
   const read = await writeRows(db, entries, manifest, plan, as, onProgress)
   const files = await readFiles(entries, onFile)
   const digests = await readDigests(entries)
@@ -96,10 +96,15 @@ async function writeTenant(
   }
 }
 
-async function beginImport(db: Kysely<any>, tenantId: string, manifest: Manifest): Promise<Map<string, PlannedTable>> {
+async function beginImport(
+  db: Kysely<any>,
+  tenantId: string,
+  manifest: Manifest,
+  arrives: boolean,
+): Promise<Map<string, PlannedTable>> {
   const { rows } = await sql<{ plan: PlannedTable[] }>`
     select rowhouse.begin_import(${tenantId}, ${JSON.stringify(manifest.tenant)}::jsonb,
-      ${JSON.stringify(manifest.tables)}::jsonb) as plan`.execute(db)
+      ${JSON.stringify(manifest.tables)}::jsonb, ${arrives}) as plan`.execute(db)
   return new Map(rows[0]!.plan.map((table) => [tableLabel(table), table]))
 }
 

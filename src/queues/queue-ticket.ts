@@ -61,6 +61,8 @@ export class QueueTicket {
       const state = await waiters.wait(statements, this.id, request.keepMs, stop)
       if (state.status === 'running') return this.#slot(state)
       if (deadline === undefined || performance.now() >= deadline) throw this.#timeout(undefined)
+      // When its tenant was suspended meanwhile, that is why; then this is refused.
+      await statements.renew([this.id])
       throw createRowhouseError('slot_lost', `The place in the queue "${statements.queue}" was not kept.`)
     } catch (error) {
       if (error === DEADLINE) return await this.#atDeadline()

@@ -204,6 +204,17 @@ test('the application reaches the queue through rowhouse alone', async () => {
     revoke usage on schema wakes from rowhouse_app`)
 })
 
+test('a function of the library that would run as rowhouse_owner is not called', async () => {
+  const { owner, jobs } = fixture
+  await owner.query('alter function wakes.rowhouse_wake_ups(text, jsonb, uuid[]) security invoker')
+  try {
+    await expect(jobs.enqueue('act', 1, { tenantId: ACME })).rejects.toMatchObject({ code: 'job_queue_missing' })
+  } finally {
+    await owner.query('alter function wakes.rowhouse_wake_ups(text, jsonb, uuid[]) security definer')
+  }
+  await jobs.enqueue('act', 1, { tenantId: ACME })
+})
+
 test('installing asks for what is missing, and can be repeated', async () => {
   const asOwner = openRowhouse(database, { pool: database.pool('owner', { max: 1 }), admin: undefined })
   const missing = defineJobs(asOwner, {

@@ -18,6 +18,7 @@ import {
 import { failure, protect } from '../protect/support.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
+import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
 
 const homeDatabase = useDatabase({ needs: ['parallelBackends'] })
 const euDatabase = useDatabase({ needs: ['parallelBackends'] })
@@ -268,7 +269,7 @@ async function writableEnds(id: string): Promise<string[]> {
 }
 
 describe('a process that is killed', () => {
-  const killedBefore = async (id: string, step: string) => {
+  const killedBefore = async (id: string, step: string, to = 'eu') => {
     const program = join(import.meta.dirname, 'move-process.ts')
     const error = await promisify(execFile)(process.execPath, [
       program,
@@ -276,6 +277,7 @@ describe('a process that is killed', () => {
       euDatabase.url('owner'),
       id,
       step,
+      to,
     ]).then(
       () => undefined,
       (reason) => reason,
@@ -313,6 +315,41 @@ describe('a process that is killed', () => {
     expect(await statuses(id)).toEqual({ home: ['moved', 0], eu: ['active', 30_000] })
     expect(await rowhouse.tenants.contentHash(id)).toBe(before)
     expect((await rowhouse.auditLog.verify(id)).intact).toBe(true)
+  })
+
+  test.each<[string, string, string, string[]]>([
+    ['close', 'moved', 'active', ['eu']],
+    ['copy', 'moved', 'moving', []],
+    ['copying', 'moved', 'moving', []],
+    ['switch', 'importing', 'moving', []],
+    ['open', 'importing', 'moved', []],
+    ['erase', 'active', 'moved', ['home']],
+  ])('on the way back, before or while: %s', { timeout: 60_000 }, async (step, home, eu, writable) => {
+    const id = await tenant(30_000)
+    const before = await rowhouse.tenants.contentHash(id)
+    await rowhouse.tenants.move(id, 'eu')
+    await killedBefore(id, step, 'home')
+    await expect.poll(async () => (await statuses(id)).home?.[0]).toBe(home)
+    expect((await statuses(id)).eu?.[0]).toBe(eu)
+    expect(await writableEnds(id)).toEqual(writable)
+    await open().tenants.move(id, 'home')
+    expect(await statuses(id)).toEqual({ home: ['active', 30_000], eu: ['moved', 0] })
+    expect(await rowhouse.tenants.contentHash(id)).toBe(before)
+    expect((await rowhouse.auditLog.verify(id)).intact).toBe(true)
+  })
+
+  test.each(['copy', 'switch'])('on the way back, and is called off, before: %s', { timeout: 60_000 }, async (step) => {
+    const id = await tenant()
+    await rowhouse.tenants.move(id, 'eu')
+    await killedBefore(id, step, 'home')
+    expect(await open().tenants.cancelMove(id)).toBe(true)
+    expect(await statuses(id)).toEqual({ home: ['moved', 0], eu: ['active', 3] })
+    const other = open()
+    await write(id, 4, other)
+    expect(await notesOf(id, other)).toHaveLength(4)
+    expect(await other.tenants.get(id)).toMatchObject({ status: 'active', placement: 'eu' })
+    await other.tenants.move(id, 'home')
+    expect(await statuses(id)).toEqual({ home: ['active', 4], eu: ['moved', 0] })
   })
 
   test.each(['copy', 'switch'])('and is called off, before: %s', { timeout: 60_000 }, async (step) => {
@@ -363,5 +400,93 @@ describe('a process that is killed', () => {
     await write(id, 4)
     await rowhouse.tenants.move(id, 'eu')
     expect(await notesOf(id)).toHaveLength(4)
+  })
+})
+
+describe('between the ends of a move', () => {
+  const asAdmin = async (sql_: string, values: unknown[], owner = owners.home) => {
+    await owner.query('begin; set local role rowhouse_admin')
+    try {
+      const { rows } = await owner.query(sql_, values)
+      await owner.query('commit')
+      return Object.values(rows[0])[0]
+    } catch (error) {
+      await owner.query('rollback')
+      return (error as { code?: string }).code
+    }
+  }
+
+  test('one that was called off does not switch another one, or call it off', async () => {
+    const id = await tenant()
+    const first = await asAdmin("select rowhouse.begin_move($1, 'eu')", [id])
+    expect(await asAdmin('select rowhouse.cancel_move($1)', [id])).toBe(true)
+    await write(id, 9)
+    const second = await asAdmin("select rowhouse.begin_move($1, 'eu')", [id])
+    expect(await asAdmin("select rowhouse.begin_move($1, 'eu')", [id])).toBe(second)
+    expect(await asAdmin("select rowhouse.switch_placement($1, 'eu', $2)", [id, first])).toBe('RH033')
+    expect(await asAdmin('select rowhouse.cancel_move($1, $2)', [id, first])).toBe(false)
+    expect(await asAdmin('select rowhouse.cancel_move($1, $2)', [id, second])).toBe(true)
+    expect(await notesOf(id)).toHaveLength(4)
+  })
+
+  test('nothing is deleted by a transaction that was let in before', async () => {
+    const id = await tenant()
+    const app = await homeDatabase.connect('app')
+    await app.query(
+      `begin; set local role rowhouse_app; set local app.tenant_id = '${id}'; select rowhouse.enter_tenant()`,
+    )
+    await asAdmin("select rowhouse.begin_move($1, 'eu')", [id])
+    await asAdmin('select rowhouse.await_writers($1)', [id])
+    expect((await failure(app.query('delete from notes where id = 1'))).code).toBe('RH033')
+    await app.query('rollback')
+    await rowhouse.tenants.move(id, 'eu')
+    expect(await notesOf(id)).toHaveLength(3)
+  })
+
+  test('an erasure that waited for a move excludes writers all the same', async () => {
+    const id = await tenant()
+    const { mover, eraser, writer } = await openSessions(homeDatabase, {
+      mover: 'operator',
+      eraser: 'operator',
+      writer: 'app',
+    })
+    for (const operator of [mover, eraser]) await operator.run('begin; set local role rowhouse_admin')
+    await mover.run(`select rowhouse.begin_move('${id}', 'eu'), rowhouse.await_writers('${id}')`)
+    const erasing = eraser.client.query(`select rowhouse.erase_tenant('${id}')`)
+    await waitUntilBlocked(eraser)
+    await mover.run(`select rowhouse.cancel_move('${id}')`)
+    await mover.run('commit')
+    await erasing
+    await writer.run(`begin; set local role rowhouse_app; set local app.tenant_id = '${id}'`)
+    const writing = failure(writer.client.query("insert into notes values ($1, 9, 'survivor')", [id]))
+    await waitUntilBlocked(writer)
+    await eraser.run('commit')
+    expect((await writing).code).toBe('RH004')
+    await writer.run('rollback')
+  })
+
+  test('an archive makes no second copy of a tenant that has moved', async () => {
+    const id = await tenant()
+    await rowhouse.tenants.move(id, 'eu')
+    const facts = { id, name: id, tier: 'free', settings: {}, settingsVersion: 0, timeouts: null }
+    expect(await asAdmin('select rowhouse.begin_import($1, $2, $3)', [id, facts, '[]'])).toBe('RH034')
+    expect(await writableEnds(id)).toEqual(['eu'])
+  })
+
+  test('what SQL of a tenant raises sends nobody to another database', async () => {
+    const id = await tenant()
+    const other = open()
+    const raised = other.withTenant(id, (db) =>
+      sql`do $$ begin raise exception using errcode = 'RH034', detail = 'eu', message = 'moved'; end $$`.execute(db),
+    )
+    expect((await failure(raised)).code).toBe('tenant_moved')
+    expect(await notesOf(id, other)).toHaveLength(3)
+  })
+
+  test('a trail with a tenant of its own is not taken away by an import that is called off', async () => {
+    const id = await tenant(0)
+    const facts = { id: 'other', name: 'x', tier: 'free', settings: {}, settingsVersion: 0, timeouts: null }
+    expect(await asAdmin('select rowhouse.begin_import($1, $2, $3)', [id, facts, '[]'])).toEqual([])
+    expect(await asAdmin('select rowhouse.discard_import($1)', [id])).toBe('RH035')
   })
 })

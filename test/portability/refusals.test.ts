@@ -292,3 +292,16 @@ test('a source that fails is reported', async () => {
   const error = await failure(rowhouse.tenants.import(source, { as: 'copy' }))
   expect(error.cause).toMatchObject({ message: 'network gone' })
 })
+
+test('an archive does not say itself what belongs to another id', async () => {
+  const operator = await database.connect('operator')
+  await operator.query('begin; set local role rowhouse_admin')
+  const facts = { id: 'elsewhere', name: 'x', tier: 'free', settings: {}, settingsVersion: 0, timeouts: null }
+  const tables = [{ schema: 'rowhouse', name: 'api_keys', bound: false, rows: 1, columns: [] }]
+  const { rows } = await operator.query("select rowhouse.begin_import('planted', $1, $2) as plan", [
+    facts,
+    JSON.stringify(tables),
+  ])
+  await operator.query('rollback')
+  expect(rows[0].plan).toEqual([])
+})

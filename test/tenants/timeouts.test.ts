@@ -137,7 +137,8 @@ describe('what they do', () => {
 
   test('they take no round trip', needs('parallelBackends'), async () => {
     await using proxy = await startProxy(database.url('app'))
-    const own = createRowhouse({ connectionString: proxy.url })
+    // One connection: opening another one ahead would count too.
+    const own = createRowhouse({ connectionString: proxy.url, poolOptions: { max: 1 } })
     const flights = async (tenant: string) => {
       await own.query(tenant, () => sql`select 1`)
       const before = proxy.counters.flights
