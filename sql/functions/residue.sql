@@ -106,7 +106,7 @@ begin
 
   for v_place in
     select * from (values
-      ('large objects', 'pg_catalog.pg_largeobject t', 'encode(t.data, ''hex'')', true, 'pages of large objects that hold it; lo_unlink removes one'),
+      ('large objects', 'pg_catalog.pg_largeobject t', 'encode(t.data, ''hex'')', true, 'pages of large objects that hold it'),
       ('statistics of the planner', 'pg_catalog.pg_stats t', 'concat_ws(E''\n'', t.most_common_vals, t.histogram_bounds, t.most_common_elems)',
         false, 'columns whose values it remembers; analyze forgets those that are gone'),
       ('comments', 'pg_catalog.pg_description t', 't.description', false, 'comments on objects'),

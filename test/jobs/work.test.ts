@@ -1,6 +1,6 @@
 // Jobs run as their tenant, one attempt at a time; what fails is tried again, and what is forged finds nothing.
 import { sql } from 'kysely'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { defineJobs, getCurrentTenant, type RunningJob } from '../../src/index.ts'
 import { ACME, GLOBEX } from '../audit/support.ts'
 import { useDatabase } from '../setup/database.ts'
@@ -260,13 +260,17 @@ test('a wake-up that two workers get is worked on once', needs('parallelBackends
     for (const { status } of await workThrice()) expect(status).toBe('fulfilled')
     expect(runs).toBe(1)
   }
-  // The control: without the lock, several find the job and begin it. One may find it finished by another then.
+  // The control: without the lock, several find the job and begin it. The first one works until there is a second.
   await withChangedFunction(
     owner,
     'claim_job',
     (source) =>
       source.replace(' for no key update', '').replace('  v_now := ', '  perform pg_sleep(0.1);\n  v_now := '),
     async () => {
+      fixture.handler = async () => {
+        runs++
+        await vi.waitFor(() => expect(runs).toBeGreaterThan(1), 5000)
+      }
       await workThrice()
       expect(runs).toBeGreaterThan(1)
     },

@@ -124,6 +124,33 @@ describe('valid keys go on working', () => {
   })
 })
 
+test(
+  'SQL of a tenant does not learn from refusals which tenants work, and holds nobody up',
+  needs('parallelBackends'),
+  async () => {
+    const ip = newAddress()
+    const app = await database.connect('app')
+    await app.query(`begin; set local role rowhouse_app; set local app.tenant_id = '${GLOBEX}'`)
+    const waits: Record<string, boolean> = {}
+    for (const tenant of [ACME, 'nobody']) {
+      for (let attempt = 0; attempt < 25; attempt++) {
+        const { rows } = await app.query('select rowhouse.refuse_unknown_key($1, $2, null) > 0 as waits', [tenant, ip])
+        waits[tenant] = rows[0].waits
+      }
+    }
+    expect(waits).toEqual({ [ACME]: true, nobody: true })
+    // The transaction above is open, and has counted for this source.
+    const other = await database.connect('app')
+    await other.query(
+      `begin; set local role rowhouse_app; set local app.tenant_id = '${ACME}'; set local statement_timeout = '10s'`,
+    )
+    const { rows } = await other.query("select rowhouse.refuse_unknown_key('nobody', $1, null) as wait", [ip])
+    expect(rows[0].wait).toBe(1000)
+    await other.query('rollback')
+    await app.query('rollback')
+  },
+)
+
 test('what is over is forgotten, a minute after the first refusal', async () => {
   const { key } = await fixture.rowhouse.apiKeys.issue(ACME, { name: 'later' })
   const ip = newAddress()
