@@ -242,7 +242,8 @@ export class Tenants {
    * Makes what an archive holds a tenant of this database, all of it or nothing: one transaction, at whose end every row
    * is read back and compared with the digests. Creates the tenant; one that is there already must have no rows.
    *
-   * Under another id, API keys, credentials and the audit trail are left out: they are of no use there.
+   * Under another id, API keys, credentials and the audit trail are left out: they are of no use there. Under its own id
+   * an archive is trusted: it brings API keys, tier and limits.
    *
    * SQL: `begin; select rowhouse.begin_import(...)`, `import_rows` for each part, `finish_import`; `commit`
    *
