@@ -90,7 +90,7 @@ describe('round trips', () => {
 
   test('statements that are issued together share a round trip on a pipelined pool', async () => {
     await using proxy = await startProxy(database.url('app'))
-    const { withTenant } = open({ connectionString: proxy.url, pipeline: true })
+    const { withTenant } = open({ connectionString: proxy.url, pipeline: true, poolOptions: { max: 1 } })
     const run = () => withTenant('acme', (db) => Promise.all([1, 2, 3].map((id) => sql`select ${id}::int`.execute(db))))
     await run()
     proxy.delay(2)
