@@ -1,25 +1,16 @@
-import { type Kysely, Log } from 'kysely'
-import { appendAudit } from './audit/audit.ts'
-import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
+import type { Kysely } from 'kysely'
 import { AuditLog } from './audit/audit-log.ts'
 import { type Circuits, createCircuits } from './budgets/circuits.ts'
 import { createPrices, type Prices } from './budgets/prices.ts'
 import { createQuotas, type Quotas } from './budgets/quotas.ts'
-import { type AdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
-import { ConnectionSource } from './context/connection-source.ts'
 import { type ContextOptions, parseContextOptions, parseTenantId } from './context/context-options.ts'
-import { ContextRuntime } from './context/context-runtime.ts'
-import { runWithoutAmbientTenant } from './context/current-tenant.ts'
-import { onOwnConnection } from './context/own-connection.ts'
-import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
-import { Seal } from './context/seal.ts'
-import { StartupCheck } from './context/startup-check.ts'
+import type { ContextRuntime } from './context/context-runtime.ts'
+import type { RowhouseOptions } from './context/rowhouse-options.ts'
 import { type TenantChangeListener, watchTenantChanges } from './context/tenant-changes.ts'
 import { TenantContext } from './context/tenant-context.ts'
 import { type QueryOptions, queryTenant, type TenantQuery, type TenantQueryResult } from './context/tenant-query.ts'
 import { type TenantCallback, type WithTenantOptions, withTenant } from './context/with-tenant.ts'
 import { CredentialKeys } from './credentials/credential-keys.ts'
-import { DataKeys } from './credentials/data-keys.ts'
 import { type DoctorOptions, runDoctor } from './doctor/doctor.ts'
 import type { Finding } from './doctor/finding.ts'
 import { Collections } from './documents/collections.ts'
@@ -28,13 +19,11 @@ import { installJobQueue, type JobQueue } from './jobs/job-queue.ts'
 import { ApiKeys } from './keys/api-keys.ts'
 import { type MigrateOptions, migrate } from './migrate/migrate.ts'
 import type { MigrationReport } from './migrate/report.ts'
-import type { AdminDirectory } from './placements/admin-directory.ts'
-import { openPlacements } from './placements/open-placements.ts'
+import { openDetached, openRuntime } from './open-runtime.ts'
 import {
   auditTable,
   exemptTable,
   listProtectedTables,
-  type OwnerConnection,
   type ProtectOptions,
   protectTable,
   runAsOwner,
@@ -45,7 +34,6 @@ import type { ProtectedTable, ProtectionReport } from './protect/protection-repo
 import type { TableName } from './protect/table-name.ts'
 import { createQueues, type Queues } from './queues/queues.ts'
 import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
-import { ChannelHub } from './realtime/channel-hub.ts'
 import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { sweepParts } from './sweep/sweep-parts.ts'
@@ -54,9 +42,6 @@ import { Tenants } from './tenants/tenants.ts'
 import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
 import { type IsolationProof, type ProveIsolationOptions, proveIsolation } from './testing/prove-isolation.ts'
 import { createUsageOfTenants, type UsageOfTenants } from './usage/usage-by-tenant.ts'
-
-/** The role of tenants' transactions unless the options say otherwise. */
-const APP_ROLE = 'rowhouse_app'
 
 /** The entry to rowhouse. Every method is bound, so it may be destructured. */
 export interface Rowhouse<DB = any> extends AsyncDisposable {
@@ -357,90 +342,6 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     [Symbol.asyncDispose]: close,
   }
   return rowhouse
-}
-
-interface OpenRuntime {
-  readonly runtime: ContextRuntime
-  readonly auditBuffer: AuditBuffer
-  readonly admin: AdminExecutor
-  /** As the application, in no tenant. */
-  readonly outside: AdminExecutor
-  readonly directory: AdminDirectory
-  readonly owner: OwnerConnection
-  readonly close: () => Promise<void>
-}
-
-function openRuntime(options: RowhouseOptions): OpenRuntime {
-  const {
-    pipeline = false,
-    role = APP_ROLE,
-    seal: sealKey,
-    plugins = [],
-    predicate = true,
-    admin,
-  } = parseRowhouseOptions(options)
-  const log = new Log(options.log ?? [])
-  const source = new ConnectionSource({ ...openPool(options, pipeline), pipeline })
-  const adminSource =
-    admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
-  const tenantRole = role ?? undefined
-  const seal = sealKey === undefined ? undefined : new Seal(sealKey)
-  const startupCheck = new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined })
-  const placed = openPlacements(options.placements, { source, adminSource, startupCheck }, log, (placement) => {
-    return new StartupCheck(placement, tenantRole, { hasSeal: seal !== undefined })
-  })
-  const runtime = new ContextRuntime({
-    source,
-    role: tenantRole,
-    seal,
-    startupCheck,
-    plugins,
-    log,
-    predicate,
-    settings: options.settings,
-    dataKeys: new DataKeys(options.credentials?.keys),
-    countTokens: options.countTokens,
-    placements: placed.placements,
-  })
-  const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
-  runtime.auditBuffer = auditBuffer
-  const channelHub = new ChannelHub({
-    notifications: runtime.notifications,
-    database: (tenantId) => openDetached(runtime, tenantId),
-    pollMs: options.channels?.pollMs ?? 30_000,
-  })
-  runtime.channelHub = channelHub
-  return {
-    runtime,
-    auditBuffer,
-    admin: placed.admin,
-    directory: placed.directory,
-    outside: createRoleExecutor(source, log, tenantRole),
-    owner: (fn) => onOwnConnection(adminSource, fn),
-    close: async () => {
-      try {
-        await Promise.all([channelHub.close(), auditBuffer.close()])
-      } finally {
-        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close(), placed.close()])
-      }
-    },
-  }
-}
-
-/** A database of the tenant for what is no part of the transaction around it. */
-function openDetached(runtime: ContextRuntime, tenantId: string): Kysely<any> {
-  return runtime.createKysely(tenantId, {}).withoutPlugins()
-}
-
-/** Entries are written outside of the callback that appended them, which may be over or another tenant's by then. */
-function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
-  return new AuditBuffer(
-    (tenantId, entries) =>
-      runWithoutAmbientTenant(async () => {
-        await appendAudit(openDetached(runtime, tenantId), entries)
-      }),
-    options,
-  )
 }
 
 function openTenantContext<DB>(

@@ -156,9 +156,8 @@ begin
     raise exception using errcode = 'invalid_transaction_state', message = 'audit trails are sealed in isolation level read committed only';
   end if;
   -- What is sealed while the trail is copied elsewhere would be missing there. A move waits for this lock, as for writers'.
-  perform pg_advisory_xact_lock_shared(t.lock_key) from rowhouse.tenants t where t.tenant_id = p_tenant;
-  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status in ('importing', 'moving', 'moved') then
+  v_status := rowhouse.lock_tenant_shared(p_tenant, (select t.lock_key from rowhouse.tenants t where t.tenant_id = p_tenant));
+  if v_status is null or rowhouse.tenant_is_moving(v_status) then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   v_sealed := rowhouse.seal_pending(p_tenant, p_segment_size);
@@ -186,8 +185,8 @@ begin
         from found f where f.tenant_id is not null
     )
     select f.tenant_id from found f
-      where not exists (select from rowhouse.tenants t where t.tenant_id = f.tenant_id and t.status in ('importing', 'moving', 'moved'))
-        and f.tenant_id is not null;
+      where f.tenant_id is not null
+        and not exists (select from rowhouse.tenants t where t.tenant_id = f.tenant_id and rowhouse.tenant_is_moving(t.status));
 end
 $$;
 
@@ -249,7 +248,7 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   -- An erasure needs this row, and removes entries itself.
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
-  if v_status is null or v_status in ('erased', 'importing', 'moving', 'moved') then
+  if v_status is null or v_status = 'erased' or rowhouse.tenant_is_moving(v_status) then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   perform rowhouse.seal_pending(p_tenant, 1000);

@@ -18,8 +18,8 @@ declare
   v_tenant text := rowhouse.current_tenant();
   v_entries jsonb;
 begin
-  -- Without a tenant it is a superuser restoring a dump, and what is imported has its history already. And nothing of a tenant may be left when it is erased, so its
-  -- erasure is no history.
+  -- Without a tenant it is a superuser restoring a dump, and what is imported has its history already. And nothing of a
+  -- tenant may be left when it is erased, so its erasure is no history.
   if v_tenant is null or exists (select from rowhouse.tenants t where t.tenant_id = v_tenant and t.status in ('erasing', 'importing')) then
     return;
   end if;

@@ -25,6 +25,20 @@ $$;
 
 comment on function rowhouse.raise_no_tenant() is 'Raises RH001. Kept apart so that require_tenant can be inlined.';
 
+create or replace function rowhouse.raise_problem(p_code text, p_problem text) returns void
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_problem is not null then
+    raise exception using errcode = p_code, message = p_problem;
+  end if;
+end
+$$;
+
+comment on function rowhouse.raise_problem(text, text) is
+  'Raises an error with this SQLSTATE and message; nothing happens when the message is null. For checks of what a caller gave.';
+
 create or replace function rowhouse.require_tenant() returns text
   language sql stable parallel safe
   return coalesce(nullif(current_setting('app.tenant_id', true), ''), rowhouse.raise_no_tenant());
@@ -135,6 +149,50 @@ $$;
 comment on function rowhouse.enter_tenant() is
   'The check of rowhouse.enter, which leaves app.user_id and app.request_id as they are. For transactions written by hand.';
 
+create or replace function rowhouse.tenant_is_here(p_status text) returns boolean
+  language sql immutable parallel safe
+  return coalesce(p_status in ('active', 'suspended', 'inactive'), false);
+
+comment on function rowhouse.tenant_is_here(text) is
+  'Whether a tenant of this status is in this database, and nobody is about to erase, import or move it.';
+
+create or replace function rowhouse.tenant_is_moving(p_status text) returns boolean
+  language sql immutable parallel safe
+  return coalesce(p_status in ('importing', 'moving', 'moved'), false);
+
+comment on function rowhouse.tenant_is_moving(text) is
+  'Whether rows of a tenant of this status are in another database, or being copied from one to the other.';
+
+create or replace function rowhouse.lock_tenant_shared(p_tenant text, p_lock_key bigint) returns text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_key bigint := p_lock_key;
+  v_current_key bigint;
+  v_status text;
+begin
+  loop
+    perform pg_advisory_xact_lock_shared(v_lock_key);
+    -- A statement of its own: its snapshot is taken after the lock.
+    if current_setting('transaction_isolation') = 'read committed' then
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = p_tenant;
+    else
+      -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
+      -- 40001; changes of anything else are no conflict.
+      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = p_tenant for key share;
+    end if;
+    -- While this waited the key may have become another one, which others lock since.
+    exit when v_current_key is not distinct from v_lock_key;
+    v_lock_key := v_current_key;
+  end loop;
+  return v_status;
+end
+$$;
+
+comment on function rowhouse.lock_tenant_shared(text, bigint) is
+  'Waits for a running erasure, promotion or move of the tenant, makes later ones wait for this transaction, and returns the status that the tenant has then; null: unknown. p_lock_key: its lock_key, as the caller read it.';
+
 create or replace function rowhouse.guard_tenant_write() returns trigger
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -143,7 +201,6 @@ declare
   v_tenant text := nullif(current_setting('app.tenant_id', true), '');
   v_believed boolean;
   v_lock_key bigint;
-  v_current_key bigint;
   v_holds_lock boolean;
   v_status text;
 begin
@@ -162,21 +219,7 @@ begin
   if v_believed is not true then
     perform rowhouse.sealed_tenant();
   end if;
-  -- Waits for a running erasure or promotion of this tenant, and makes later ones wait for this transaction.
-  loop
-    perform pg_advisory_xact_lock_shared(v_lock_key);
-    -- A statement of its own: its snapshot is taken after the lock.
-    if current_setting('transaction_isolation') = 'read committed' then
-      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant;
-    else
-      -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
-      -- 40001; changes of anything else are no conflict.
-      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
-    end if;
-    -- While this waited the key may have become another one, which others lock since.
-    exit when v_current_key is not distinct from v_lock_key;
-    v_lock_key := v_current_key;
-  end loop;
+  v_status := rowhouse.lock_tenant_shared(v_tenant, v_lock_key);
   if v_status = 'active' then
     return null;
   end if;
@@ -186,7 +229,7 @@ begin
   end if;
   -- Locked like other writes, so that a transaction that deletes first and inserts later is no deadlock for an erasure.
   -- What is deleted while the tenant is copied elsewhere would be there again.
-  if tg_op = 'DELETE' and v_status not in ('importing', 'moving', 'moved') then
+  if tg_op = 'DELETE' and not rowhouse.tenant_is_moving(v_status) then
     return null;
   end if;
   perform rowhouse.check_tenant_status(v_tenant, v_status);
@@ -205,7 +248,6 @@ declare
   v_tenant text := rowhouse.require_tenant();
   v_believed boolean;
   v_lock_key bigint;
-  v_current_key bigint;
   v_status text;
 begin
   -- As in guard_tenant_write.
@@ -216,17 +258,7 @@ begin
   if v_believed is not true then
     perform rowhouse.sealed_tenant();
   end if;
-  loop
-    perform pg_advisory_xact_lock_shared(v_lock_key);
-    -- A snapshot that is older than an erasure must not see the tenant as it was.
-    if current_setting('transaction_isolation') = 'read committed' then
-      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant;
-    else
-      select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = v_tenant for key share;
-    end if;
-    exit when v_current_key is not distinct from v_lock_key;
-    v_lock_key := v_current_key;
-  end loop;
+  v_status := rowhouse.lock_tenant_shared(v_tenant, v_lock_key);
   if v_status is null or v_status <> all (p_statuses) then
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;
@@ -279,7 +311,8 @@ comment on function rowhouse.startup_check(name[]) is
   'What a client asks once for each pool, as the role that its transactions use: whether that role is subject to row-level security on every tenant table, and which tables those are.';
 
 revoke execute on function
-  rowhouse.raise_no_tenant(), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
+  rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
+  rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
   rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.startup_check(name[])
   from public;
@@ -292,8 +325,10 @@ grant execute on function rowhouse.guard_tenant_write() to rowhouse_admin;
 
 grant execute on function
   rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.check_tenant_id(text),
-  rowhouse.check_tenant_status(text, text), rowhouse.startup_check(name[])
+  rowhouse.check_tenant_status(text, text), rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text),
+  rowhouse.startup_check(name[])
   to rowhouse_app, rowhouse_admin;
+grant execute on function rowhouse.raise_problem(text, text) to rowhouse_app;
 
 revoke execute on procedure rowhouse.enter(bool, bool) from public;
 grant execute on procedure rowhouse.enter(bool, bool) to rowhouse_app, rowhouse_admin;

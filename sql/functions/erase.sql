@@ -217,7 +217,7 @@ begin
   perform rowhouse.lock_tenant(p_tenant);
   -- What other sessions did to it while this one waited.
   select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_tenant.status in ('erased', 'importing', 'moving', 'moved') and not p_leaves then
+  if (v_tenant.status = 'erased' or rowhouse.tenant_is_moving(v_tenant.status)) and not p_leaves then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   elsif v_tenant.partition_schema is not null and not v_promoted then
     raise exception using errcode = 'RH032', message = format('tenant "%s" was promoted meanwhile', p_tenant), hint = 'Try again.';
@@ -289,7 +289,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status in ('erased', 'importing', 'moving', 'moved') then
+  if v_status is null or v_status = 'erased' or rowhouse.tenant_is_moving(v_status) then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   -- From here on this transaction sees what the tenant sees, and nothing else.

@@ -47,7 +47,7 @@ declare
   v_job rowhouse.jobs := rowhouse.hold_claim(p_job, p_claim);
   v_result jsonb;
 begin
-  perform rowhouse.raise_invalid_job(case
+  perform rowhouse.raise_problem('RH075', case
     when p_result is null then 'the result of a step is a JSON value, null included, but not nothing'
     when octet_length(p_result::text) > 1048576 then 'the result of a step has at most 1048576 bytes'
     when p_name is null or length(p_name) not between 1 and 200 then 'the name of a step is 1 to 200 characters long'

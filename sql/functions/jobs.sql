@@ -44,19 +44,6 @@ $$;
 comment on function rowhouse.register_job_queue(text, text) is
   'Makes a queue library known, whose schema has the function rowhouse_wake_ups(tenant text, put jsonb, cancel uuid[]). For the owner of the database. Raises RH077.';
 
-create or replace function rowhouse.raise_invalid_job(p_problem text) returns void
-  language plpgsql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if p_problem is not null then
-    raise exception using errcode = 'RH075', message = p_problem;
-  end if;
-end
-$$;
-
-comment on function rowhouse.raise_invalid_job(text) is 'Raises RH075 with this problem; nothing happens when it is null.';
-
 create or replace function rowhouse.send_wake_ups(p_jobs uuid[], p_cancel uuid[] default '{}') returns void
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -103,7 +90,7 @@ declare
   v_run uuid;
   v_waiting rowhouse.jobs;
 begin
-  perform rowhouse.raise_invalid_job(case
+  perform rowhouse.raise_problem('RH075', case
     when p_task is null or length(p_task) not between 1 and 200 then 'the name of a task is 1 to 200 characters long'
     when p_payload is null then 'a payload is a JSON value, null included, but not nothing'
     when octet_length(p_payload::text) > 1048576 then 'a payload has at most 1048576 bytes'
@@ -115,7 +102,7 @@ begin
   end);
   if p_parent is not null then
     select j.run_id into v_run from rowhouse.jobs j where j.tenant_id = v_tenant and j.job_id = p_parent;
-    perform rowhouse.raise_invalid_job(case when v_run is null then 'the job that makes this one does not exist' end);
+    perform rowhouse.raise_problem('RH075', case when v_run is null then 'the job that makes this one does not exist' end);
   end if;
   loop
     insert into rowhouse.jobs as j
@@ -243,12 +230,12 @@ create or replace trigger rowhouse_wake_jobs after update on rowhouse.tenants
   for each row when (new.status = 'active' and old.status <> 'active') execute function rowhouse.wake_resumed_jobs();
 
 revoke execute on function
-  rowhouse.has_wake_ups(text), rowhouse.register_job_queue(text, text), rowhouse.raise_invalid_job(text), rowhouse.send_wake_ups(uuid[], uuid[]),
+  rowhouse.has_wake_ups(text), rowhouse.register_job_queue(text, text), rowhouse.send_wake_ups(uuid[], uuid[]),
   rowhouse.enqueue_job(text, text, jsonb, timestamptz, integer, integer, text, boolean, uuid, integer),
   rowhouse.cancel_job(uuid), rowhouse.sweep_jobs(integer), rowhouse.wake_resumed_jobs()
   from public;
 grant execute on function
-  rowhouse.raise_invalid_job(text), rowhouse.send_wake_ups(uuid[], uuid[]),
+  rowhouse.send_wake_ups(uuid[], uuid[]),
   rowhouse.enqueue_job(text, text, jsonb, timestamptz, integer, integer, text, boolean, uuid, integer),
   rowhouse.cancel_job(uuid), rowhouse.sweep_jobs(integer)
   to rowhouse_app;

@@ -109,7 +109,7 @@ begin
   perform rowhouse.lock_moves();
   perform rowhouse.lock_tenant(p_tenant);
   select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_tenant.status is null or v_tenant.status not in ('active', 'suspended', 'inactive') then
+  if not rowhouse.tenant_is_here(v_tenant.status) then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   end if;
   return v_tenant.partition_schema;

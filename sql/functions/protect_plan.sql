@@ -60,7 +60,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status is null or v_status not in ('active', 'suspended', 'inactive') then
+  if not rowhouse.tenant_is_here(v_status) then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   v_literal := rowhouse.tenant_literal(p_tenant, p_type);

@@ -10,25 +10,12 @@
 select rowhouse.protect_table('rowhouse.channels');
 select rowhouse.protect_table('rowhouse.channel_messages');
 
-create or replace function rowhouse.raise_invalid_channel(p_problem text) returns void
-  language plpgsql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if p_problem is not null then
-    raise exception using errcode = 'RH072', message = p_problem;
-  end if;
-end
-$$;
-
-comment on function rowhouse.raise_invalid_channel(text) is 'Raises RH072 with this problem; nothing happens when it is null.';
-
 create or replace function rowhouse.check_channels(p_channels text[]) returns void
   language plpgsql immutable parallel safe
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform rowhouse.raise_invalid_channel(case
+  perform rowhouse.raise_problem('RH072', case
     when p_channels is null or cardinality(p_channels) > 1000 then 'at most 1000 channels are opened at once'
     when exists (select from unnest(p_channels) c where c is null or length(c) not between 1 and 512) then
       'the name of a channel is 1 to 512 characters long'
@@ -52,7 +39,7 @@ declare
   v_now timestamptz;
 begin
   perform rowhouse.check_channels(array[p_channel]);
-  perform rowhouse.raise_invalid_channel(case
+  perform rowhouse.raise_problem('RH072', case
     when p_payload is null then 'a message is a JSON value, null included, but not nothing'
     when octet_length(p_payload::text) > 262144 then 'a message has at most 262144 bytes'
   end);
@@ -126,7 +113,7 @@ declare
   v_channel rowhouse.channels;
 begin
   perform rowhouse.check_channels(array[p_channel]);
-  perform rowhouse.raise_invalid_channel(case
+  perform rowhouse.raise_problem('RH072', case
     when p_limit is null or p_limit not between 1 and 1000 then '1 to 1000 messages are read at once'
     when p_after is null or p_after < 0 then 'the id of a message is a whole number from 0'
   end);
@@ -135,7 +122,7 @@ begin
     raise exception using errcode = 'RH073', message = format('messages after %s were kept long enough and are gone', p_after);
   end if;
   if p_after > v_channel.last_message_id then
-    perform rowhouse.raise_invalid_channel(format('the channel has no message %s yet', p_after));
+    perform rowhouse.raise_problem('RH072', format('the channel has no message %s yet', p_after));
   end if;
   return query
     select m.tenant_id, m.channel, m.message_id, m.payload, m.user_id, m.published_at
@@ -199,10 +186,10 @@ comment on function rowhouse.sweep_channels(integer) is
   'Deletes about this many messages that were kept as long as retentionDays.channels in the settings of the tenant says (7 days by default), idle channels, and members that were not renewed; returns how many rows, fewer when no more are left. Several processes may sweep at once.';
 
 revoke execute on function
-  rowhouse.raise_invalid_channel(text), rowhouse.check_channels(text[]), rowhouse.publish_message(text, jsonb),
+  rowhouse.check_channels(text[]), rowhouse.publish_message(text, jsonb),
   rowhouse.open_channels(text[]), rowhouse.read_messages(text, bigint, integer), rowhouse.sweep_channels(integer)
   from public;
 grant execute on function
-  rowhouse.raise_invalid_channel(text), rowhouse.check_channels(text[]), rowhouse.publish_message(text, jsonb),
+  rowhouse.check_channels(text[]), rowhouse.publish_message(text, jsonb),
   rowhouse.open_channels(text[]), rowhouse.read_messages(text, bigint, integer), rowhouse.sweep_channels(integer)
   to rowhouse_app;

@@ -13,7 +13,7 @@ create or replace function rowhouse.check_members(p_channel text, p_members text
 as $$
 begin
   perform rowhouse.check_channels(array[p_channel]);
-  perform rowhouse.raise_invalid_channel(case
+  perform rowhouse.raise_problem('RH072', case
     when p_members is null or cardinality(p_members) > 10000 then 'at most 10000 members are given at once'
     when exists (select from unnest(p_members) m where m is null or length(m) not between 1 and 512) then
       'the id of a member is 1 to 512 characters long'
@@ -37,7 +37,7 @@ declare
 begin
   perform rowhouse.check_members(p_channel, array[p_member], p_lifetime);
   if jsonb_typeof(p_metadata) is distinct from 'object' or octet_length(p_metadata::text) > 65536 then
-    perform rowhouse.raise_invalid_channel('the metadata of a member is a JSON object of at most 65536 bytes');
+    perform rowhouse.raise_problem('RH072', 'the metadata of a member is a JSON object of at most 65536 bytes');
   end if;
   return query
     insert into rowhouse.channel_members as m (tenant_id, channel, member_id, metadata, joined_at, expires_at)
@@ -104,7 +104,7 @@ as $$
 declare
   v_tenant text := rowhouse.require_tenant();
 begin
-  perform rowhouse.raise_invalid_channel(case
+  perform rowhouse.raise_problem('RH072', case
     when p_limit is null or p_limit not between 1 and 10000 then '1 to 10000 members are listed at once' end);
   return query
     select m.tenant_id, m.member_id, m.metadata, m.joined_at, m.expires_at from rowhouse.channel_members m

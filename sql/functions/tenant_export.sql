@@ -210,7 +210,7 @@ begin
   end if;
   perform rowhouse.check_tenant_id(p_tenant);
   select t.* into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_tenant.status is null or v_tenant.status not in ('active', 'suspended', 'inactive', 'moving') then
+  if v_tenant.status is distinct from 'moving' and not rowhouse.tenant_is_here(v_tenant.status) then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   end if;
   -- Whoever writes the archive may be slow.

@@ -106,7 +106,7 @@ begin
   perform rowhouse.lock_tenant(p_tenant);
   if not v_created then
     select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
-    if v_status = 'importing' or v_status not in ('active', 'suspended', 'inactive', 'moved') then
+    if v_status <> 'moved' and not rowhouse.tenant_is_here(v_status) then
       perform rowhouse.check_tenant_status(p_tenant, v_status);
     end if;
     -- Only a move brings a tenant back: an archive would make a second copy of what is in the other database.
@@ -278,7 +278,7 @@ declare
   v_status_before text := (select t.status_before from rowhouse.tenants t where t.tenant_id = p_tenant);
 begin
   perform rowhouse.check_importing(p_tenant);
-  if v_status_before in ('active', 'suspended', 'inactive') then
+  if rowhouse.tenant_is_here(v_status_before) then
     -- It has a trail of its own, which nobody may take away.
     perform rowhouse.refuse_import(format('tenant "%s" was here before the import', p_tenant), 'Erase it: select rowhouse.erase_tenant(...).');
   end if;

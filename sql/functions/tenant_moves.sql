@@ -18,7 +18,7 @@ begin
   select t.* into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant for no key update;
   if v_tenant.status = 'moving' and v_tenant.placement = p_placement then
     return v_tenant.updated_at::text;
-  elsif v_tenant.status is null or v_tenant.status not in ('active', 'suspended', 'inactive') then
+  elsif not rowhouse.tenant_is_here(v_tenant.status) then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   end if;
   -- Refused now rather than when everything has been copied.

@@ -144,7 +144,7 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   update rowhouse.tenants t
     set tier = p_tier, updated_at = statement_timestamp()
-    where t.tenant_id = p_tenant and t.status in ('active', 'suspended', 'inactive');
+    where t.tenant_id = p_tenant and rowhouse.tenant_is_here(t.status);
   if not found then
     perform rowhouse.check_tenant_status(p_tenant, (select t.status from rowhouse.tenants t where t.tenant_id = p_tenant));
   end if;

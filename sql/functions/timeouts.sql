@@ -140,7 +140,7 @@ begin
   perform rowhouse.check_timeouts(array[p_statement_ms, p_lock_ms, p_idle_in_transaction_ms]);
   update rowhouse.tenants t
     set own_timeouts = nullif(array[p_statement_ms, p_lock_ms, p_idle_in_transaction_ms], array[null, null, null]::integer[])
-    where t.tenant_id = p_tenant and t.status in ('active', 'suspended', 'inactive');
+    where t.tenant_id = p_tenant and rowhouse.tenant_is_here(t.status);
   if not found then
     perform rowhouse.check_tenant_status(p_tenant, (select t.status from rowhouse.tenants t where t.tenant_id = p_tenant));
   end if;

@@ -157,6 +157,6 @@ export class Analytics {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_events(${batchSize})`)
+    return sweepInBatches(this.#executor.db, sql`rowhouse.sweep_events(${batchSize})`)
   }
 }

@@ -131,16 +131,13 @@ export class ContextRuntime {
   #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
     const context = this.#connectionContext
     const join = () => joinAmbientTenant(tenantId, this.source, options)
-    const pass = async () => {
-      if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
-    }
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
       const own = sessionConnections((signal) => this.createSession(identity, signal), context, { keepTraces })
       return {
         provideConnection: async (consumer, abortOptions) => {
           const ambient = join()
           if (ambient !== undefined) return scopeConnections(ambient, context).provideConnection(consumer, abortOptions)
-          await pass()
+          if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
           return own.provideConnection(consumer, abortOptions)
         },
       }
@@ -152,7 +149,7 @@ export class ContextRuntime {
       executeSingle: async (query) => {
         // A session joins the transaction around it, and follows the tenant to another database.
         if (this.placements !== undefined || join() !== undefined) return inSessions.executeSingle(query)
-        if (this.startupCheck.facts === undefined) await pass()
+        if (this.startupCheck.facts === undefined) await this.startupCheck.pass()
         return single(query)
       },
       connections: provider(true),

@@ -1,7 +1,6 @@
 import type { CompiledQuery, Log, QueryResult } from 'kysely'
-import type { Batch, BatchFailure, SentStatement } from './batch.ts'
-import { explainFailure, taint } from './batch-failure.ts'
-import type { ClientLease } from './client-lease.ts'
+import type { SentStatement } from './batch.ts'
+import { endFailedBatch, explainFailure, taint } from './batch-failure.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { logged } from './logged.ts'
 import { prepareValue, type QueryResultRows } from './pg-internals.ts'
@@ -45,7 +44,11 @@ async function executeSingleStatement(
   const lease = await source.acquire()
   try {
     const outcome = await lease.send({ before, statement, end: 'commit', cleanUp: source.cleanUp })
-    if (outcome.failure !== undefined) throw await endFailed(lease, outcome.failure, source.cleanUp, identity.role)
+    if (outcome.failure !== undefined) {
+      const error = explainFailure(outcome.failure, lease, identity.role)
+      await endFailedBatch(outcome.failure, lease, source.cleanUp, (batch) => lease.send(batch))
+      throw error
+    }
     if (isTransactionTag(outcome.tag, sql)) throw taint(lease)
     return outcome.result!
   } finally {
@@ -57,21 +60,4 @@ async function executeSingleStatement(
 export function toSentStatement(sql: string, parameters: readonly unknown[]): SentStatement {
   guardStatement(sql)
   return { sql, values: parameters.map((value) => prepareValue(value)) }
-}
-
-/** Makes the connection of a failed transaction ready for the next one. Returns the error for the caller. */
-async function endFailed(
-  lease: ClientLease,
-  failure: BatchFailure,
-  cleanUp: Batch['cleanUp'],
-  role: string | undefined,
-): Promise<unknown> {
-  const error = explainFailure(failure, lease, role)
-  if (lease.unusable === undefined) {
-    // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
-    const end = failure.phase === 'end' ? undefined : 'rollback'
-    const again = await lease.send({ before: [], end, cleanUp })
-    if (again.failure !== undefined) lease.markUnusable(again.failure.error)
-  }
-  return error
 }

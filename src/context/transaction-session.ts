@@ -1,7 +1,7 @@
 import { AbortedTransactionError } from 'kysely'
 import { createRowhouseError, mapDatabaseError } from '../errors.ts'
 import type { Batch, BatchFailure, BatchOutcome, SentStatement } from './batch.ts'
-import { explainFailure, taint } from './batch-failure.ts'
+import { endFailedBatch, explainFailure, taint } from './batch-failure.ts'
 import type { ClientLease } from './client-lease.ts'
 import type { ConnectionSource } from './connection-source.ts'
 import { isDatabaseError, type QueryResultRows } from './pg-internals.ts'
@@ -197,14 +197,9 @@ export class TransactionSession {
     if (failure === undefined) return
     const lease = this.#lease!
     const error = explainFailure(failure, lease, this.#identity.role)
-    if (lease.unusable === undefined) {
-      // Before commit was reached, the failed transaction is still open; a failed commit has ended it.
-      const end = failure.phase === 'end' ? undefined : 'rollback'
-      // Of where the session is now.
-      const left = cleanUp.length > 0 ? this.#source.cleanUp : cleanUp
-      const again = (await this.#send(() => ({ before: [], end, cleanUp: left }), false))!
-      if (again.failure !== undefined) lease.markUnusable(again.failure.error)
-    }
+    // Of where the session is now.
+    const left = cleanUp.length > 0 ? this.#source.cleanUp : cleanUp
+    await endFailedBatch(failure, lease, left, (batch) => this.#send(() => batch, false))
     throw error
   }
 

@@ -123,7 +123,7 @@ export class Locks {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_locks(${batchSize})`)
+    return sweepInBatches(this.#executor.db, sql`rowhouse.sweep_locks(${batchSize})`)
   }
 
   async #tryAcquire(name: string, leaseMs: number): Promise<Lock | undefined> {

@@ -55,7 +55,7 @@ export function createRateLimits({ db }: AdminExecutor): RateLimits {
     },
     async sweep(tenantId) {
       const call = sql`rowhouse.sweep_rate_limits(${parseTenantId(tenantId)}, ${SWEEP_BATCH})`
-      return sweepInBatches(db, SWEEP_BATCH, call)
+      return sweepInBatches(db, call)
     },
   }
 }

@@ -278,7 +278,7 @@ export class Sessions {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 100 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_sessions(${batchSize})`)
+    return sweepInBatches(this.#executor.db, sql`rowhouse.sweep_sessions(${batchSize})`)
   }
 
   /**

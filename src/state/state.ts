@@ -202,7 +202,7 @@ export class State {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_state(${batchSize})`)
+    return sweepInBatches(this.#executor.db, sql`rowhouse.sweep_state(${batchSize})`)
   }
 
   async #ask<T>(call: RawBuilder<unknown>): Promise<T> {

@@ -1,5 +1,6 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { SweepPart } from './sweep.ts'
+import { callSweep } from './sweep-in-batches.ts'
 
 /** What runs the statements of a sweep. */
 export interface SweepDatabases {
@@ -18,7 +19,7 @@ export function sweepParts({ tenant, admin }: SweepDatabases): SweepPart[] {
   ): SweepPart => ({
     name,
     batchSize,
-    sweep: (tenantId, limit) => run(tenant(tenantId), call(limit)),
+    sweep: (tenantId, limit) => callSweep(tenant(tenantId), call(limit)),
   })
   return [
     // With their messages, so fewer of them.
@@ -29,7 +30,7 @@ export function sweepParts({ tenant, admin }: SweepDatabases): SweepPart[] {
     {
       name: 'rateLimitCounters',
       batchSize: 1000,
-      sweep: (tenantId, limit) => run(admin, sql`rowhouse.sweep_rate_limits(${tenantId}, ${limit})`),
+      sweep: (tenantId, limit) => callSweep(admin, sql`rowhouse.sweep_rate_limits(${tenantId}, ${limit})`),
     },
     asTenant('queueRequests', 1000, (limit) => sql`rowhouse.sweep_queue_requests(${limit})`),
     {
@@ -37,15 +38,10 @@ export function sweepParts({ tenant, admin }: SweepDatabases): SweepPart[] {
       // Made in one go, and again when events come late.
       once: true,
       batchSize: 0,
-      sweep: (tenantId) => run(tenant(tenantId), sql`rowhouse.roll_up_usage()`),
+      sweep: (tenantId) => callSweep(tenant(tenantId), sql`rowhouse.roll_up_usage()`),
     },
     asTenant('usageEvents', 1000, (limit) => sql`rowhouse.sweep_usage_events(${limit})`),
     asTenant('events', 1000, (limit) => sql`rowhouse.sweep_events(${limit})`),
     asTenant('jobs', 1000, (limit) => sql`rowhouse.sweep_jobs(${limit})`),
   ]
-}
-
-async function run(db: Kysely<any>, call: RawBuilder<unknown>): Promise<number> {
-  const { rows } = await sql<{ count: number }>`select ${call} as count`.execute(db)
-  return rows[0]!.count
 }

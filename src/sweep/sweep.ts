@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { TenantInactiveError, TenantNotFoundError, TenantSuspendedError } from '../errors.ts'
+import { sweepUntilNothing } from './sweep-in-batches.ts'
 
 /** What a sweep removed of one tenant, and brought up to date. */
 export interface SweptTenant {
@@ -93,17 +94,13 @@ async function sweepTenant(
   return { tenantId, ...(swept as Omit<SweptTenant, 'tenantId'>) }
 }
 
-/**
- * Batch after batch, until one finds nothing. Not until one is smaller than asked for: two processes may each have left out
- * what the other one held.
- */
 async function sweepPart(part: SweepPart, tenantId: string, onBatch: SweepOptions['onBatch']): Promise<number> {
-  for (let total = 0; ; ) {
+  const sweepBatch = async () => {
     const removed = await part.sweep(tenantId, part.batchSize)
     if (removed > 0) onBatch?.({ tenantId, part: part.name, removed })
-    total += removed
-    if (removed === 0 || part.once === true) return total
+    return removed
   }
+  return part.once === true ? sweepBatch() : sweepUntilNothing(sweepBatch)
 }
 
 function mayNotWork(reason: unknown): boolean {

@@ -97,7 +97,7 @@ export class Usage {
    * @returns How many were deleted.
    */
   async sweep({ batchSize = 1000 }: { readonly batchSize?: number | undefined } = {}): Promise<number> {
-    return sweepInBatches(this.#executor.db, batchSize, sql`rowhouse.sweep_usage_events(${batchSize})`)
+    return sweepInBatches(this.#executor.db, sql`rowhouse.sweep_usage_events(${batchSize})`)
   }
 
   /**

@@ -3,31 +3,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { createRowhouse } from '../../src/index.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
+import { runCommand } from './run-command.ts'
 
 const database = useDatabase()
 let folder: string
 
 /** Runs a command in this process. */
 async function run(...arguments_: string[]) {
-  let stdout = ''
-  let stderr = ''
-  const exitCode = await runCommandLine(arguments_, {
-    output: {
-      line: (text = '') => {
-        stdout += `${text}\n`
-      },
-      note: (text = '') => {
-        stderr += `${text}\n`
-      },
-      style: (_style, text) => text,
-    },
-    environment: { DATABASE_URL: database.url('owner') },
-    ask: undefined,
-  })
+  const { exitCode, stdout, stderr } = await runCommand(arguments_, { DATABASE_URL: database.url('owner') })
   return { exitCode, stdout, stderr }
 }
 

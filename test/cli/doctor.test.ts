@@ -1,28 +1,14 @@
 import type pg from 'pg'
 import { beforeAll, expect, test } from 'vitest'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { useDatabase } from '../setup/database.ts'
+import { runCommand } from './run-command.ts'
 
 const database = useDatabase()
 let owner: pg.Client
 
 /** Runs a command in this process. */
 async function run(...arguments_: string[]) {
-  let stdout = ''
-  let stderr = ''
-  const exitCode = await runCommandLine(arguments_, {
-    output: {
-      line: (text = '') => {
-        stdout += `${text}\n`
-      },
-      note: (text = '') => {
-        stderr += `${text}\n`
-      },
-      style: (_style, text) => text,
-    },
-    environment: { DATABASE_URL: database.url('owner') },
-    ask: undefined,
-  })
+  const { exitCode, stdout, stderr } = await runCommand(arguments_, { DATABASE_URL: database.url('owner') })
   return { exitCode, stdout, stderr }
 }
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { progressLine } from '../../src/cli/progress-bar.ts'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
+import { runCommand } from './run-command.ts'
 
 const home = useDatabase()
 const eu = useDatabase()
@@ -16,21 +16,11 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
+/** Runs a command in this process. */
 async function rowhouse(...arguments_: string[]) {
-  let stdout = ''
-  let stderr = ''
-  const exitCode = await runCommandLine(arguments_, {
-    output: {
-      line: (text = '') => {
-        stdout += `${text}\n`
-      },
-      note: (text = '') => {
-        stderr += `${text}\n`
-      },
-      style: (_style, text) => text,
-    },
-    environment: { DATABASE_URL: home.url('owner'), ROWHOUSE_PLACEMENTS: `eu=${eu.url('owner')}` },
-    ask: undefined,
+  const { exitCode, stdout, stderr } = await runCommand(arguments_, {
+    DATABASE_URL: home.url('owner'),
+    ROWHOUSE_PLACEMENTS: `eu=${eu.url('owner')}`,
   })
   return { exitCode, stdout, stderr }
 }

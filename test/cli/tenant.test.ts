@@ -1,35 +1,11 @@
 import { expect, test } from 'vitest'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { useDatabase } from '../setup/database.ts'
+import { runCommand } from './run-command.ts'
 
 const database = useDatabase()
 
-/** Runs a command in this process; with an answer, as a person at a terminal would who gives it. */
-async function run(arguments_: string[], answer?: string) {
-  let stdout = ''
-  let stderr = ''
-  const questions: string[] = []
-  const exitCode = await runCommandLine(arguments_, {
-    output: {
-      line: (text = '') => {
-        stdout += `${text}\n`
-      },
-      note: (text = '') => {
-        stderr += `${text}\n`
-      },
-      style: (_style, text) => text,
-    },
-    environment: { DATABASE_URL: database.url('owner') },
-    ask:
-      answer === undefined
-        ? undefined
-        : async (question) => {
-            questions.push(question)
-            return answer
-          },
-  })
-  return { exitCode, stdout, stderr, questions }
-}
+const run = (arguments_: string[], answer?: string) =>
+  runCommand(arguments_, { DATABASE_URL: database.url('owner') }, answer)
 
 const rowhouse = async (...arguments_: string[]) => {
   const { exitCode, stdout, stderr } = await run(arguments_)

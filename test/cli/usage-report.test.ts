@@ -3,28 +3,18 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { createRowhouse } from '../../src/index.ts'
 import { useDatabase } from '../setup/database.ts'
+import { runCommand } from './run-command.ts'
 
 const database = useDatabase()
 let folder: string
 
+/** Runs a command in this process. */
 async function run(...arguments_: string[]) {
-  let stdout = ''
-  let stderr = ''
-  const exitCode = await runCommandLine(arguments_, {
-    output: {
-      line: (text = '') => {
-        stdout += `${text}\n`
-      },
-      note: (text = '') => {
-        stderr += `${text}\n`
-      },
-      style: (_style, text) => text,
-    },
-    environment: { DATABASE_URL: database.url('owner'), COLUMNS: '90' },
-    ask: undefined,
+  const { exitCode, stdout, stderr } = await runCommand(arguments_, {
+    DATABASE_URL: database.url('owner'),
+    COLUMNS: '90',
   })
   return { exitCode, stdout, stderr }
 }

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { runCommandLine } from '../../src/cli/run.ts'
 import { createRowhouse, type Residue, type Rowhouse } from '../../src/index.ts'
+import { runCommand } from '../cli/run-command.ts'
 import { protect } from '../protect/support.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
@@ -147,20 +147,8 @@ test('what the login may not read or see is not passed over', needs('realRoles')
 test('the command fails when it finds something, and says where', async () => {
   const texts = join(tmpdir(), `texts-${process.pid}-${Date.now()}.txt`)
   await writeFile(texts, TEXTS.join('\n'))
-  const run = async () => {
-    let stdout = ''
-    const exitCode = await runCommandLine(['tenant', 'verify-erasure', 'acme', '--texts', texts], {
-      output: {
-        line: (text = '') => {
-          stdout += `${text}\n`
-        },
-        note: () => {},
-        style: (_style, text) => text,
-      },
-      environment: { DATABASE_URL: database.url('superuser') },
-    })
-    return { exitCode, stdout }
-  }
+  const run = () =>
+    runCommand(['tenant', 'verify-erasure', 'acme', '--texts', texts], { DATABASE_URL: database.url('superuser') })
   expect(await run()).toMatchObject({
     exitCode: 0,
     stdout: expect.stringMatching(/intact\.\nNothing of acme was found/),

@@ -1,0 +1,105 @@
+import { type Kysely, Log } from 'kysely'
+import { appendAudit } from './audit/audit.ts'
+import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
+import { type AdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
+import { ConnectionSource } from './context/connection-source.ts'
+import { ContextRuntime } from './context/context-runtime.ts'
+import { runWithoutAmbientTenant } from './context/current-tenant.ts'
+import { onOwnConnection } from './context/own-connection.ts'
+import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
+import { Seal } from './context/seal.ts'
+import { StartupCheck } from './context/startup-check.ts'
+import { DataKeys } from './credentials/data-keys.ts'
+import type { AdminDirectory } from './placements/admin-directory.ts'
+import { openPlacements } from './placements/open-placements.ts'
+import type { OwnerConnection } from './protect/protect.ts'
+import { ChannelHub } from './realtime/channel-hub.ts'
+
+/** The role of tenants' transactions unless the options say otherwise. */
+const APP_ROLE = 'rowhouse_app'
+
+/** What the parts of a rowhouse share, and its end. */
+export interface OpenRuntime {
+  readonly runtime: ContextRuntime
+  readonly auditBuffer: AuditBuffer
+  readonly admin: AdminExecutor
+  /** As the application, in no tenant. */
+  readonly outside: AdminExecutor
+  readonly directory: AdminDirectory
+  readonly owner: OwnerConnection
+  readonly close: () => Promise<void>
+}
+
+/** Puts together what `createRowhouse` was given options for. Nothing connects before it is used. */
+export function openRuntime(options: RowhouseOptions): OpenRuntime {
+  const {
+    pipeline = false,
+    role = APP_ROLE,
+    seal: sealKey,
+    plugins = [],
+    predicate = true,
+    admin,
+  } = parseRowhouseOptions(options)
+  const log = new Log(options.log ?? [])
+  const source = new ConnectionSource({ ...openPool(options, pipeline), pipeline })
+  const adminSource =
+    admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
+  const tenantRole = role ?? undefined
+  const seal = sealKey === undefined ? undefined : new Seal(sealKey)
+  const startupCheck = new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined })
+  const placed = openPlacements(options.placements, { source, adminSource, startupCheck }, log, (placement) => {
+    return new StartupCheck(placement, tenantRole, { hasSeal: seal !== undefined })
+  })
+  const runtime = new ContextRuntime({
+    source,
+    role: tenantRole,
+    seal,
+    startupCheck,
+    plugins,
+    log,
+    predicate,
+    settings: options.settings,
+    dataKeys: new DataKeys(options.credentials?.keys),
+    countTokens: options.countTokens,
+    placements: placed.placements,
+  })
+  const auditBuffer = openAuditBuffer(runtime, options.auditBuffer)
+  runtime.auditBuffer = auditBuffer
+  const channelHub = new ChannelHub({
+    notifications: runtime.notifications,
+    database: (tenantId) => openDetached(runtime, tenantId),
+    pollMs: options.channels?.pollMs ?? 30_000,
+  })
+  runtime.channelHub = channelHub
+  return {
+    runtime,
+    auditBuffer,
+    admin: placed.admin,
+    directory: placed.directory,
+    outside: createRoleExecutor(source, log, tenantRole),
+    owner: (fn) => onOwnConnection(adminSource, fn),
+    close: async () => {
+      try {
+        await Promise.all([channelHub.close(), auditBuffer.close()])
+      } finally {
+        await Promise.all([runtime.notifications.close(), source.close(), adminSource.close(), placed.close()])
+      }
+    },
+  }
+}
+
+/** A database of the tenant for what is no part of the transaction around it. */
+export function openDetached(runtime: ContextRuntime, tenantId: string): Kysely<any> {
+  return runtime.createKysely(tenantId, {}).withoutPlugins()
+}
+
+/** Entries are written outside of the callback that appended them, which may be over or another tenant's by then. */
+function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
+  return new AuditBuffer(
+    (tenantId, entries) =>
+      runWithoutAmbientTenant(async () => {
+        await appendAudit(openDetached(runtime, tenantId), entries)
+      }),
+    options,
+  )
+}
