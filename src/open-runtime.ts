@@ -2,6 +2,7 @@ import { type Kysely, Log } from 'kysely'
 import { appendAudit } from './audit/audit.ts'
 import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
 import { type AdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
+import { BackgroundWork } from './context/background-work.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
@@ -27,6 +28,8 @@ export interface OpenRuntime {
   readonly outside: AdminExecutor
   readonly directory: AdminDirectory
   readonly owner: OwnerConnection
+  /** What the end waits for. */
+  readonly background: BackgroundWork
   readonly close: () => Promise<void>
 }
 
@@ -71,6 +74,7 @@ export function openRuntime(options: RowhouseOptions): OpenRuntime {
     pollMs: options.channels?.pollMs ?? 30_000,
   })
   runtime.channelHub = channelHub
+  const background = new BackgroundWork()
   return {
     runtime,
     auditBuffer,
@@ -78,8 +82,10 @@ export function openRuntime(options: RowhouseOptions): OpenRuntime {
     directory: placed.directory,
     outside: createRoleExecutor(source, log, tenantRole),
     owner: (fn) => onOwnConnection(adminSource, fn),
+    background,
     close: async () => {
       try {
+        await background.settled()
         await Promise.all([channelHub.close(), auditBuffer.close()])
       } finally {
         await Promise.all([runtime.notifications.close(), source.close(), adminSource.close(), placed.close()])

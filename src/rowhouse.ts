@@ -271,7 +271,16 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
   prove(options?: ProveIsolationOptions): Promise<IsolationProof>
   /** Looks again at which tables belong to tenants; after migrations of the application. */
   reload(): Promise<void>
-  /** Ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given pool stays open. */
+  /**
+   * Lets `close()` wait for work that goes on after its caller has gone, such as what a handler does after its answer.
+   * Its failure is yours to report.
+   */
+  waitUntil(work: Promise<unknown>): void
+  /**
+   * Waits for `waitUntil` and for requests that have reserved something, until it is booked or their lease ends, so end
+   * the server first. Then ends subscriptions, writes buffered audit entries and ends the pools that rowhouse made; a given
+   * pool stays open.
+   */
   close(): Promise<void>
 }
 
@@ -285,7 +294,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, directory, outside, owner, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, directory, outside, owner, background, close } = openRuntime(options)
   const tenants = new Tenants(admin, directory)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -338,6 +347,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     reload: async () => {
       await runtime.startupCheck.reload()
     },
+    waitUntil: (work) => background.add(work),
     close,
     [Symbol.asyncDispose]: close,
   }

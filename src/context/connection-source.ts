@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { createRowhouseError } from '../errors.ts'
+import { BackgroundWork } from './background-work.ts'
 import { ClientLease } from './client-lease.ts'
 import { explainConnectError } from './explain-error.ts'
 import { type PoolClient, queryClassOf } from './pg-internals.ts'
@@ -25,7 +26,9 @@ export class ConnectionSource {
   readonly #pool: pg.Pool
   readonly #owned: boolean
   readonly #returning = new ReturningClients()
-  /** When the next connection may be opened ahead. */
+  /** Connections that are opened ahead. */
+  readonly #spares = new BackgroundWork()
+  /** When the next one may be. */
   #nextSpareAt = 0
 
   constructor({ pool, owned, pipeline }: ConnectionSourceOptions) {
@@ -80,14 +83,20 @@ export class ConnectionSource {
     const pool = this.#pool
     if (pool.ending || pool.totalCount >= pool.options.max || performance.now() < this.#nextSpareAt) return
     this.#nextSpareAt = Number.POSITIVE_INFINITY
-    pool.connect((error, _client, release) => {
-      this.#nextSpareAt = error === undefined ? 0 : performance.now() + SPARE_PAUSE_MS
-      release()
+    const opened = new Promise<void>((resolve) => {
+      pool.connect((error, _client, release) => {
+        this.#nextSpareAt = error === undefined ? 0 : performance.now() + SPARE_PAUSE_MS
+        release()
+        resolve()
+      })
     })
+    this.#spares.add(opened)
   }
 
-  /** Ends the pool if rowhouse made it. */
+  /** Ends the pool if rowhouse made it; of another one, nothing is in use afterwards. */
   async close(): Promise<void> {
+    await this.#spares.settled()
+    await this.#returning.allBack()
     if (this.#owned && !this.#pool.ending) await this.#pool.end()
   }
 }

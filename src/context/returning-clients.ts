@@ -19,6 +19,8 @@ export class ReturningClients {
   /** Those that nobody waits for yet, the first first. */
   readonly #unclaimed = new Set<ReturningClient>()
   #timer: NodeJS.Timeout | undefined
+  /** Somebody waits until all are back. */
+  #allBack: PromiseWithResolvers<void> | undefined
 
   /**
    * Calls `giveBack` when the client has been cleaned, and `destroy`, which must end the cleaning, when that takes too
@@ -37,6 +39,7 @@ export class ReturningClients {
       this.#unclaimed.delete(client)
       giveBack()
       settle()
+      if (this.#clients.size === 0) this.#allBack?.resolve()
     })
     this.#timer ??= setTimeout(() => this.#look(), LOOK_EVERY_MS).unref()
     return settled
@@ -49,6 +52,13 @@ export class ReturningClients {
       return client.settled
     }
     return undefined
+  }
+
+  /** Resolves when all are back in the pool, also those that are late. */
+  allBack(): Promise<void> {
+    if (this.#clients.size === 0) return Promise.resolve()
+    this.#allBack ??= Promise.withResolvers<void>()
+    return this.#allBack.promise
   }
 
   #look(): void {

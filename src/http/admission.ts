@@ -91,7 +91,7 @@ export async function takeFromRateLimit(
 export async function reserveQuota(
   request: Request,
   tenantRequest: TenantRequest,
-  { units = {}, model, leaseMs, advertise = false, onError }: RequestQuota,
+  { units = {}, model, leaseMs = 60_000, advertise = false, onError }: RequestQuota,
 ): Promise<Admitted> {
   const { budget } = tenantRequest.tenant
   const requested = resolve(units, request, tenantRequest)
@@ -104,7 +104,10 @@ export async function reserveQuota(
     leaseMs,
     rateLimit: null,
   })
-  const headers = advertise ? quotaHeaders(await budget.checkQuotas()) : {}
+  const { promise: over, resolve: end } = Promise.withResolvers<void>()
+  // A server that stops loses no booking: not that of an answer it just sent, nor of a connection it just cut.
+  tenantRequest.waitUntil(over)
+  const lease = setTimeout(end, leaseMs).unref()
   const finish = async (status: number) => {
     const used = reportedUsage(tenantRequest) ?? (status >= 500 ? undefined : requested)
     try {
@@ -112,9 +115,18 @@ export async function reserveQuota(
       else await budget.settle(requestId, used, { kind: 'request', failed: status >= 500 })
     } catch (error) {
       onError?.(error)
+    } finally {
+      clearTimeout(lease)
+      end()
     }
   }
-  return { headers, finish }
+  try {
+    return { headers: advertise ? quotaHeaders(await budget.checkQuotas()) : {}, finish }
+  } catch (error) {
+    // The handler won't run, so nothing is used.
+    await finish(500)
+    throw error
+  }
 }
 
 /** Both: the rate limit first, which costs less, then the quotas. */

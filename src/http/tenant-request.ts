@@ -48,6 +48,8 @@ export interface TenantRequest<DB = any> {
   readonly path: string | undefined
   /** What the handler really used, which is booked in place of what its quota had reserved. The last call counts. */
   readonly reportUsage: (units: Units) => void
+  /** Lets `rowhouse.close()` wait for work that goes on after the answer. Its failure is yours to report. */
+  readonly waitUntil: (work: Promise<unknown>) => void
 }
 
 /** What a server knows besides the request. */
@@ -113,6 +115,7 @@ export function createTenantRequestResolver<DB>(
       claims,
       path,
       reportUsage: (units) => void reports.set(made, units),
+      waitUntil: (work) => rowhouse.waitUntil(work),
     }
     return made
   }

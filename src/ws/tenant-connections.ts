@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import * as z from 'zod'
+import { BackgroundWork } from '../context/background-work.ts'
 import { parseOptions } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
 import { toProblem } from '../http/problem.ts'
@@ -87,7 +88,7 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
   readonly #maxBufferedBytes: number
   readonly #rooms = new Map<string, Room<S>>()
   /** What nobody waits for but `close`. */
-  readonly #background = new Set<Promise<unknown>>()
+  readonly #background = new BackgroundWork()
   #timer: NodeJS.Timeout | undefined
   #closed = false
 
@@ -130,7 +131,7 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
       throw error
     }
     // Closed meanwhile: its removal came too early to take it out of the list of members.
-    if (!room.entries.has(entry.id)) this.#run(room.channel.leave(entry.id))
+    if (!room.entries.has(entry.id)) this.#background.add(room.channel.leave(entry.id))
     else if (socket.readyState !== OPEN) this.#remove(room, entry)
     else entry.ready = true
     return entry
@@ -172,11 +173,11 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
       const entries = [...room.entries.values()]
       room.entries.clear()
       for (const { socket } of entries) socket.close(GOING_AWAY, 'The server goes away.')
-      this.#run(room.subscription.then((subscription) => subscription.close()))
+      this.#background.add(room.subscription.then((subscription) => subscription.close()))
       // They end by themselves when the database can't be reached.
-      this.#run(room.channel.leave(entries.map(({ id }) => id)))
+      this.#background.add(room.channel.leave(entries.map(({ id }) => id)))
     }
-    await Promise.all(this.#background)
+    await this.#background.settled()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -212,10 +213,10 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
   #remove(room: Room<S>, entry: Entry<S>): void {
     entry.ready = false
     if (!room.entries.delete(entry.id)) return
-    this.#run(room.channel.leave(entry.id))
+    this.#background.add(room.channel.leave(entry.id))
     if (room.entries.size > 0 || this.#rooms.get(entry.tenantId) !== room) return
     this.#rooms.delete(entry.tenantId)
-    this.#run(room.subscription.then((subscription) => subscription.close()))
+    this.#background.add(room.subscription.then((subscription) => subscription.close()))
     if (this.#rooms.size > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
@@ -226,15 +227,6 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
     if (this.#rooms.get(tenantId) === room) this.#rooms.delete(tenantId)
     const { problem } = toProblem(error)
     for (const { socket } of room.entries.values()) socket.close(4000 + problem.status, problem.title)
-  }
-
-  #run(work: Promise<unknown>): void {
-    const settled = work.then(
-      () => {},
-      () => {},
-    )
-    this.#background.add(settled)
-    void settled.then(() => this.#background.delete(settled))
   }
 
   #join(room: Room<S>, { id, metadata }: Entry<S>): Promise<ChannelMember> {
@@ -252,7 +244,7 @@ export class TenantConnections<S extends LiveSocket = LiveSocket> implements Asy
         }
       }
       // What fails is tried again with the next beat, before the members are gone.
-      this.#run(this.#renew(room))
+      this.#background.add(this.#renew(room))
     }
   }
 

@@ -1,27 +1,33 @@
 import type { Server } from 'node:http'
 import express from 'express'
+import type { Rowhouse } from 'rowhouse'
 import { problemHandler, quotaMiddleware, rateLimitMiddleware, tenantMiddleware, tenantOf } from 'rowhouse/express'
 import { useRowhouse } from '../../audit/support.ts'
 import { useDatabase } from '../../setup/database.ts'
-import { countOpenTransactions, LIMITS, meter, QUOTAS, readSession } from './limit-routes.ts'
+import { countOpenTransactions, HandlerGate, LIMITS, meter, QUOTAS, readSession } from './limit-routes.ts'
 import { describeLimits } from './limits.ts'
+import { describeStop } from './stop.ts'
 import { type App, resolve, urlOf } from './support.ts'
 
 const database = useDatabase()
 const fixture = useRowhouse(database)
 
-async function open(): Promise<App> {
+async function open(rowhouse: Rowhouse, gate: HandlerGate): Promise<App> {
   const app = express()
-  app.use(tenantMiddleware(fixture.rowhouse, { resolve }))
+  app.use(tenantMiddleware(rowhouse, { resolve }))
   app.get('/limited', rateLimitMiddleware(LIMITS.limited), (_request, response) => void response.json({}))
   app.get('/costly', rateLimitMiddleware(LIMITS.costly), (_request, response) => void response.json({}))
   app.get('/by-route/:name', rateLimitMiddleware(LIMITS.byRoute), (_request, response) => void response.json({}))
   app.post('/metered', quotaMiddleware(QUOTAS.metered), async (request, response) => {
     response.status(meter(request.url, tenantOf(request).reportUsage)).json({})
   })
+  app.post('/slow', quotaMiddleware(QUOTAS.slow), async (_request, response) => {
+    await gate.pass()
+    response.json({})
+  })
   app.post('/paid', quotaMiddleware(QUOTAS.paid), (_request, response) => void response.json({}))
   app.post('/idle', quotaMiddleware(), rateLimitMiddleware(LIMITS.byRoute), async (_request, response) => {
-    response.json(await countOpenTransactions(fixture.rowhouse))
+    response.json(await countOpenTransactions(rowhouse))
   })
   app.get('/sessions/:id', async (request, response) => {
     response.json(await readSession(tenantOf(request).tenant, request.params.id))
@@ -39,4 +45,8 @@ async function open(): Promise<App> {
   }
 }
 
-describeLimits(() => fixture.rowhouse, open)
+describeLimits(
+  () => fixture.rowhouse,
+  () => open(fixture.rowhouse, new HandlerGate()),
+)
+describeStop(database, open)

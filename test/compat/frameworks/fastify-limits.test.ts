@@ -1,17 +1,19 @@
 import fastify from 'fastify'
+import type { Rowhouse } from 'rowhouse'
 import { quotaHook, rateLimitHook, tenantOf, tenantPlugin } from 'rowhouse/fastify'
 import { useRowhouse } from '../../audit/support.ts'
 import { useDatabase } from '../../setup/database.ts'
-import { countOpenTransactions, LIMITS, meter, QUOTAS, readSession } from './limit-routes.ts'
+import { countOpenTransactions, HandlerGate, LIMITS, meter, QUOTAS, readSession } from './limit-routes.ts'
 import { describeLimits } from './limits.ts'
+import { describeStop } from './stop.ts'
 import { type App, resolve } from './support.ts'
 
 const database = useDatabase()
 const fixture = useRowhouse(database)
 
-async function open(): Promise<App> {
+async function open(rowhouse: Rowhouse, gate: HandlerGate): Promise<App> {
   const app = fastify({ forceCloseConnections: true })
-  await app.register(tenantPlugin(fixture.rowhouse, { resolve }))
+  await app.register(tenantPlugin(rowhouse, { resolve }))
   app.get('/limited', { onRequest: rateLimitHook(LIMITS.limited) }, async () => ({}))
   app.get('/costly', { onRequest: rateLimitHook(LIMITS.costly) }, async () => ({}))
   app.get('/by-route/:name', { onRequest: rateLimitHook(LIMITS.byRoute) }, async () => ({}))
@@ -19,10 +21,12 @@ async function open(): Promise<App> {
     reply.code(meter(request.url, tenantOf(request).reportUsage))
     return {}
   })
+  app.post('/slow', { onRequest: quotaHook(QUOTAS.slow) }, async () => {
+    await gate.pass()
+    return {}
+  })
   app.post('/paid', { onRequest: quotaHook(QUOTAS.paid) }, async () => ({}))
-  app.post('/idle', { onRequest: [quotaHook(), rateLimitHook(LIMITS.byRoute)] }, () =>
-    countOpenTransactions(fixture.rowhouse),
-  )
+  app.post('/idle', { onRequest: [quotaHook(), rateLimitHook(LIMITS.byRoute)] }, () => countOpenTransactions(rowhouse))
   app.get<{ Params: { id: string } }>('/sessions/:id', (request) =>
     readSession(tenantOf(request).tenant, request.params.id),
   )
@@ -30,4 +34,8 @@ async function open(): Promise<App> {
   return { url, close: () => app.close() }
 }
 
-describeLimits(() => fixture.rowhouse, open)
+describeLimits(
+  () => fixture.rowhouse,
+  () => open(fixture.rowhouse, new HandlerGate()),
+)
+describeStop(database, open)

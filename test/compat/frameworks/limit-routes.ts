@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events'
 import { sql } from 'kysely'
 import type { Rowhouse, TenantContext } from 'rowhouse'
 import type { RequestQuota, RequestRateLimit } from 'rowhouse/http'
@@ -19,6 +20,8 @@ export const LIMITS = {
 export const QUOTAS = {
   /** `POST /metered?status=500&used=1` */
   metered: { units: { documents: 4 }, advertise: true },
+  /** `POST /slow` */
+  slow: { units: { documents: 3 } },
   /** `POST /paid` */
   paid: { units: () => ({ money: '6' }) },
 } as const satisfies Record<string, RequestQuota>
@@ -32,13 +35,22 @@ export function meter(url: string, reportUsage: (units: { documents: number }) =
   return Number(searchParams.get('status') ?? 200)
 }
 
+/** Keeps the handler of `POST /slow` at work: tells `entered`, and goes on with `open`. */
+export class HandlerGate extends EventEmitter<{ entered: []; open: [] }> {
+  async pass(): Promise<void> {
+    const opened = once(this, 'open')
+    this.emit('entered')
+    await opened
+  }
+}
+
 /** What the handler of `GET /sessions/:id` does. */
 export const readSession = async (tenant: TenantContext, id: string) => (await tenant.sessions.messages(id)).messages
 
-/** What the handler of `GET /idle` does: backends of the database that are in a transaction while it runs. */
+/** What the handler of `POST /idle` does: clients that are in a transaction while it runs, and do nothing. */
 export async function countOpenTransactions(rowhouse: Rowhouse): Promise<{ open: number }> {
   const { rows } = await sql<{ open: number }>`select count(*)::int as open from pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null`.execute(
+    where datname = current_database() and pid <> pg_backend_pid() and state like 'idle in transaction%'`.execute(
     rowhouse.kysely('globex'),
   )
   return { open: rows[0]!.open }
