@@ -1,88 +1,34 @@
 // Mutation of the SQL: each protection is taken away or weakened, in a transaction that is rolled back, and at least one
 // detector has to notice: the coverage checks, the manifest of privileges, or a probe. A mutant that survives is a
-// protection that no test would miss.
-import type pg from 'pg'
-import { beforeAll, describe, expect, test } from 'vitest'
+// protection that no test would miss. mutation-policies.test.ts has the mutants of policies.
+import { describe, expect, test } from 'vitest'
 import { findIsolationGaps } from '../../src/testing/index.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
-import { protect, provision, useAppTables } from './support/app-tables.ts'
-import { useClients } from './support/clients.ts'
 import { QUALIFIED_FUNCTIONS, READS_TENANT } from './support/conventions.ts'
-import { catalogDetectors, type Detector, firstToNotice, PROBES } from './support/detectors.ts'
-import { privilegeManifest } from './support/privilege-manifest.ts'
+import { firstToNotice } from './support/detectors.ts'
+import {
+  FUNCTIONS,
+  mutant,
+  ofEach,
+  PARTITIONS,
+  readNames,
+  survivors,
+  TABLES,
+  TIMEOUT,
+  useMutants,
+} from './support/mutants.ts'
 
 // Where every login is a superuser, its policies and privileges hold for nobody.
 const database = useDatabase({ needs: ['realRoles'] })
-useAppTables(database)
-const clients = useClients(database, 'owner', 'operator')
-
-let detectors: Readonly<Record<string, Detector>>
-
-beforeAll(async () => {
-  await clients.owner.query(`
-    create table by_uuid (tenant_id uuid not null, id int, primary key (tenant_id, id));
-    create table by_day (tenant_id text not null, day date, primary key (tenant_id, day)) partition by range (day);
-    create table by_day_2026 partition of by_day for values from ('2026-01-01') to ('2027-01-01')`)
-  for (const table of ['by_uuid', 'by_day']) await protect(clients.owner, table)
-  await provision(clients.operator, 'suspended', 'erased')
-  await clients.operator.query(
-    "begin; set local role rowhouse_admin; select rowhouse.suspend_tenant('suspended'), rowhouse.erase_tenant('erased'); commit",
-  )
-  detectors = { ...catalogDetectors(await privilegeManifest(clients.owner)), ...PROBES }
-})
-
-interface Mutant {
-  readonly name: string
-  readonly sql: string
-}
-
-/** Names of the mutants that nobody noticed. The detector that is likely to notice comes first, which saves time. */
-async function survivors(client: pg.ClientBase, mutants: readonly Mutant[], likely = 'gaps'): Promise<string[]> {
-  expect(mutants.length).toBeGreaterThan(0)
-  const ordered = { [likely]: detectors[likely]!, ...detectors }
-  const found: string[] = []
-  for (const { name, sql } of mutants) {
-    await client.query('begin')
-    try {
-      await client.query(`set local client_min_messages = warning; ${sql}; set local role none`)
-      if ((await firstToNotice(client, ordered)) === undefined) found.push(name)
-    } finally {
-      await client.query('rollback')
-    }
-  }
-  return found
-}
-
-/** A mutant of each object: statements with %s for its name. The login may do what the owners of the objects may. */
-function ofEach(names: readonly string[], ...statements: readonly string[]): Mutant[] {
-  return names.flatMap((name) => statements.map((statement) => mutant(statement.replaceAll('%s', () => name))))
-}
-
-const mutant = (sql: string): Mutant => ({ name: sql, sql })
-
-const read = async (sql: string) => (await clients.owner.query<{ name: string }>(sql)).rows.map(({ name }) => name)
-
-/** Registered tables and their partitions; of many that are alike, the first few. */
-const RELATIONS = `
-  select format('%I.%I', n.nspname, c.relname) as name
-    from rowhouse.protected_tables p
-    cross join lateral (
-      select p.relation as relid
-      union (select t.relid from pg_partition_tree(p.relation) t order by t.level, t.relid limit 5)
-    ) t
-    join pg_class c on c.oid = t.relid
-    join pg_namespace n on n.oid = c.relnamespace`
-const TABLES = `${RELATIONS} where c.oid = p.relation`
-const PARTITIONS = `${RELATIONS} where c.oid <> p.relation`
-const FUNCTIONS = `
-  select p.oid::regprocedure::text as name
-    from pg_proc p where p.pronamespace = 'rowhouse'::regnamespace`
+const mutation = useMutants(database)
+const { clients } = mutation
+const read = (sql: string) => readNames(clients.owner, sql)
 
 test('nothing is noticed without a mutant, by any detector', async () => {
   await clients.owner.query('begin')
   try {
-    for (const [name, detect] of Object.entries(detectors)) {
+    for (const [name, detect] of Object.entries(mutation.detectors)) {
       expect(await firstToNotice(clients.owner, { [name]: detect }), name).toBeUndefined()
     }
   } finally {
@@ -90,51 +36,7 @@ test('nothing is noticed without a mutant, by any detector', async () => {
   }
 })
 
-// A mutant takes half a second on a machine that does other things, and there are hundreds.
-const TIMEOUT = { timeout: 300_000 }
-
 describe('every mutant is noticed', TIMEOUT, () => {
-  test('row-level security of each relation', async () => {
-    const mutants = ofEach(
-      await read(RELATIONS),
-      'alter table %s disable row level security',
-      'alter table %s no force row level security',
-    )
-    expect(mutants.length).toBeGreaterThan(15)
-    expect(await survivors(clients.owner, mutants)).toEqual([])
-  })
-
-  test.each(['rowhouse_tenant', 'rowhouse_isolation'])(
-    'the policy %s of each relation',
-    async (policy) => {
-      const mutants = ofEach(
-        await read(RELATIONS),
-        `drop policy ${policy} on %s`,
-        `alter policy ${policy} on %s using (true)`,
-        `alter policy ${policy} on %s with check (true)`,
-        `alter policy ${policy} on %s to rowhouse_app`,
-        `drop policy ${policy} on %s; create policy ${policy} on %s as restrictive for select using (true)`,
-      )
-      expect(await survivors(clients.owner, mutants)).toEqual([])
-    },
-    120_000,
-  )
-
-  test('another policy, a looser condition that looks alike', async () => {
-    const setting = "current_setting('app.tenant_id', true)"
-    const mutants = ofEach(
-      (await read(TABLES)).filter((name) => name !== 'public.by_uuid'),
-      'create policy careless on %s using (true)',
-      `alter policy rowhouse_isolation on %s using (tenant_id = ${setting} or tenant_id = 'shared')`,
-      `alter policy rowhouse_isolation on %s using (tenant_id = ${setting} or ${setting} is null)`,
-      `alter policy rowhouse_isolation on %s using (lower(tenant_id) = lower(${setting}))`,
-      `alter policy rowhouse_isolation on %s using (tenant_id like ${setting})`,
-      `alter policy rowhouse_isolation on %s using (tenant_id >= ${setting})`,
-      "alter policy rowhouse_isolation on %s using (tenant_id = current_setting('app.tenant', true))",
-    )
-    expect(await survivors(clients.owner, mutants)).toEqual([])
-  })
-
   test('privileges', async () => {
     const mutants = [
       ...ofEach(
@@ -166,7 +68,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
         'alter default privileges for role rowhouse_owner grant execute on functions to public',
       ),
     ]
-    expect(await survivors(clients.owner, mutants)).toEqual([])
+    expect(await survivors(mutation.detectors, clients.owner, mutants)).toEqual([])
   })
 
   test('what makes a table tenant-owned', async () => {
@@ -190,7 +92,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
       mutant("alter table invoices alter column tenant_id set default 'acme'"),
       mutant("alter policy rowhouse_tenant on invoices using (tenant_id = current_setting('app.tenant_id', true))"),
     ]
-    expect(await survivors(clients.owner, [...guards, ...mutants, ...ofInvoices])).toEqual([])
+    expect(await survivors(mutation.detectors, clients.owner, [...guards, ...mutants, ...ofInvoices])).toEqual([])
   })
 
   test('keys and foreign keys without the tenant', async () => {
@@ -203,7 +105,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
       `create unique index everywhere on customers (id);
         alter table invoices add constraint everywhere foreign key (customer_id) references customers (id)`,
     ]
-    expect(await survivors(clients.owner, mutants.map(mutant))).toEqual([])
+    expect(await survivors(mutation.detectors, clients.owner, mutants.map(mutant))).toEqual([])
   })
 
   test('the registries', async () => {
@@ -220,7 +122,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
       'create table rowhouse.notes (tenant_id text)',
       'create view rowhouse.everybody as select tenant_id, name from %s',
     )
-    expect(await survivors(clients.owner, mutants)).toEqual([])
+    expect(await survivors(mutation.detectors, clients.owner, mutants)).toEqual([])
   })
 
   test('every function of rowhouse', async () => {
@@ -252,7 +154,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
       name,
       sql: sql.includes('rowhouse.find_words(') ? `set local role rowhouse_search; ${sql}` : sql,
     }))
-    expect(await survivors(clients.owner, bySearch, 'conventions')).toEqual([])
+    expect(await survivors(mutation.detectors, clients.owner, bySearch, 'conventions')).toEqual([])
   })
 
   /** Functions that do nothing, or the wrong thing. */
@@ -328,7 +230,7 @@ describe('every mutant is noticed', TIMEOUT, () => {
       const path = name in QUALIFIED_FUNCTIONS ? '' : 'set search_path = pg_catalog, pg_temp'
       const sql = `set local role rowhouse_owner; create or replace ${header}
         language plpgsql ${options} ${path} as $stub$ ${body} $stub$`
-      expect(await survivors(clients.owner, [{ name: signature!, sql }])).toEqual([])
+      expect(await survivors(mutation.detectors, clients.owner, [{ name: signature!, sql }])).toEqual([])
     },
   )
 })
@@ -360,7 +262,7 @@ describe('with the rights of a superuser', { ...needs('superuser', 'realRoles'),
         sql: `alter schema rowhouse_partitions owner to ${me}; grant usage on schema rowhouse_partitions to rowhouse_app`,
       },
     ]
-    expect(await survivors(superuser, mutants, 'conventions')).toEqual([])
+    expect(await survivors(mutation.detectors, superuser, mutants, 'conventions')).toEqual([])
   })
 
   test('a role of requests that may do more than rowhouse_app', async () => {
