@@ -49,7 +49,7 @@ test.each([
 test('says how to install the texts where they are missing', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'rowhouse-demo-'))
   await cp(join(source, 'demo/passages.ts'), join(folder, 'demo/passages.ts'))
-  await cp(join(source, 'errors.ts'), join(folder, 'errors.ts'))
+  for (const file of ['errors.ts', 'error-kinds.ts']) await cp(join(source, file), join(folder, file))
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
   await writeFile(
     join(folder, 'main.ts'),

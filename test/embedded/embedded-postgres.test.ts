@@ -221,7 +221,7 @@ describe('the end of an embedded Postgres', () => {
   test('names the missing package and how to install it', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'rowhouse-embedded-'))
     await cp(join(source, 'embedded'), join(folder, 'embedded'), { recursive: true })
-    await cp(join(source, 'errors.ts'), join(folder, 'errors.ts'))
+    for (const file of ['errors.ts', 'error-kinds.ts']) await cp(join(source, file), join(folder, file))
     await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
     await writeFile(
       join(folder, 'main.ts'),
