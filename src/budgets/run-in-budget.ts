@@ -1,13 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { createRowhouseError, RowhouseError } from '../errors.ts'
 import type { Budget } from './budget.ts'
 import type { AdmitRequest, SettleDetails, Settlement } from './budget-types.ts'
+import { bookPersistently, persistently } from './persistently.ts'
 import { addUnits, type Units, unitsToJson } from './units.ts'
 
 const DEFAULT_LEASE_MS = 60_000
-/** How often a statement is tried that fails for a reason that may pass. Each of them may be repeated. */
-const ATTEMPTS = 5
-const FIRST_PAUSE_MS = 50
 
 /** A call to run inside the budget. */
 export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs' | 'failed'> {
@@ -44,7 +41,7 @@ export async function runInBudget<T>(
   let parts = 0
   const settle = (units: Units, failed: boolean) => {
     const latencyMs = Math.round(performance.now() - begun)
-    return persistently(() => budget.settle(requestId, units, { kind, provider, metadata, latencyMs, failed }))
+    return bookPersistently(() => budget.settle(requestId, units, { kind, provider, metadata, latencyMs, failed }))
   }
   const call: RunningCall = {
     requestId,
@@ -54,7 +51,9 @@ export async function runInBudget<T>(
       reported = addUnits(reported ?? {}, units)
     },
     settlePart: async (part, units) => {
-      const settlement = await persistently(() => budget.settle(requestId, units, { part, kind, provider, metadata }))
+      const settlement = await bookPersistently(() =>
+        budget.settle(requestId, units, { part, kind, provider, metadata }),
+      )
       parts++
       return settlement
     },
@@ -68,7 +67,7 @@ export async function runInBudget<T>(
       const failed = !call.signal.aborted
       // The error of the call matters more than one of the books; what can't be given back now expires by itself.
       if (reported !== undefined || parts > 0) await settle(reported ?? {}, failed).catch(() => {})
-      else await persistently(() => budget.release(requestId, { failed })).catch(() => {})
+      else await bookPersistently(() => budget.release(requestId, { failed })).catch(() => {})
       throw error
     }
     await settle(reported ?? (parts > 0 ? {} : worstCase), false)
@@ -117,17 +116,4 @@ function keepAlive(budget: Budget, requestId: string, leaseMs: number, lost: Abo
     clearInterval(timer)
   }
   return stop
-}
-
-/** Repeats what the database answers once, however often it is asked, while it fails for a reason that may pass. */
-async function persistently<T>(run: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await run()
-    } catch (error) {
-      const isFinal = error instanceof RowhouseError && (!error.retryable || error.httpStatus < 500)
-      if (isFinal || attempt === ATTEMPTS) throw error
-      await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()))
-    }
-  }
 }

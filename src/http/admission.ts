@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { bookPersistently } from '../budgets/persistently.ts'
 import type { Units } from '../budgets/units.ts'
 import { createRowhouseError, RateLimitedError } from '../errors.ts'
 import type { RateLimitWindow } from '../rate-limits/rate-limit-options.ts'
@@ -111,8 +112,11 @@ export async function reserveQuota(
   const finish = async (status: number) => {
     const used = reportedUsage(tenantRequest) ?? (status >= 500 ? undefined : requested)
     try {
-      if (used === undefined) await budget.release(requestId, { failed: true })
-      else await budget.settle(requestId, used, { kind: 'request', failed: status >= 500 })
+      await bookPersistently<unknown>(() =>
+        used === undefined
+          ? budget.release(requestId, { failed: true })
+          : budget.settle(requestId, used, { kind: 'request', failed: status >= 500 }),
+      )
     } catch (error) {
       onError?.(error)
     } finally {

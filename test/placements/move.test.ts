@@ -84,6 +84,36 @@ async function statuses(id: string) {
 }
 
 describe('a move', () => {
+  test('waits for nobody, and a call that ends meanwhile is booked where the tenant is then', async () => {
+    const id = await tenant()
+    const { budget } = rowhouse.tenant(id)
+    const ended = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    const call = budget.run({ requestId: 'moving', units: { money: '2' } }, async () => {
+      begun.resolve()
+      await ended.promise
+      return 'the answer'
+    })
+    await begun.promise
+    // The copy waits for this lock, so the tenant is closed when the call ends.
+    await owners.eu.query('begin; lock table notes in exclusive mode')
+    const copying = Promise.withResolvers<void>()
+    const moved = rowhouse.tenants.move(id, 'eu', { onStep: (step) => step === 'copy' && copying.resolve() })
+    await copying.promise
+    await expect(budget.admit({ requestId: 'refused', units: {} })).rejects.toThrow(TenantMovingError)
+    ended.resolve()
+    // Longer than a refusal is repeated by itself.
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    await owners.eu.query('commit')
+    expect((await moved).to).toBe('eu')
+    expect(await call).toBe('the answer')
+    const { rows } = await sql`select cost::float from rowhouse.usage_events where request_id = 'moving'`.execute(
+      rowhouse.kysely(id),
+    )
+    expect(rows).toEqual([{ cost: 2 }])
+    expect((await budget.checkQuotas()).every(({ reserved }) => reserved === 0)).toBe(true)
+  })
+
   test('brings everything, and erases the source with a receipt', async () => {
     const id = await tenant()
     const before = await rowhouse.tenants.contentHash(id)

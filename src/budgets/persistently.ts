@@ -1,0 +1,34 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { RowhouseError, TenantMovingError } from '../errors.ts'
+
+/** How often a statement is tried that fails for a reason that may pass. */
+const ATTEMPTS = 5
+const FIRST_PAUSE_MS = 50
+/** A move that takes longer is given up, unless it was given more time. */
+const LONGEST_MOVE_MS = 600_000
+
+/** Repeats what the database answers once, however often it is asked, while it fails for a reason that may pass. */
+export async function persistently<T>(run: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run()
+    } catch (error) {
+      const isFinal = error instanceof RowhouseError && (!error.retryable || error.httpStatus < 500)
+      if (isFinal || attempt === ATTEMPTS) throw error
+      await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()))
+    }
+  }
+}
+
+/** The same for what was used, which must be booked: a tenant on its way to another database is waited for. */
+export async function bookPersistently<T>(book: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + LONGEST_MOVE_MS
+  for (;;) {
+    try {
+      return await persistently(book)
+    } catch (error) {
+      if (!(error instanceof TenantMovingError) || performance.now() >= deadline) throw error
+      await sleep(error.retryAfterMs)
+    }
+  }
+}
