@@ -25,7 +25,7 @@ const mutation = useMutants(database)
 const { clients } = mutation
 const read = (sql: string) => readNames(clients.owner, sql)
 
-test('nothing is noticed without a mutant, by any detector', async () => {
+test('nothing is noticed without a mutant, by any detector', TIMEOUT, async () => {
   await clients.owner.query('begin')
   try {
     for (const [name, detect] of Object.entries(mutation.detectors)) {
