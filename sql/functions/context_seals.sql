@@ -118,6 +118,7 @@ declare
   v_age numeric;
   v_status text;
   v_timeouts integer[];
+  v_locks_on_entry boolean;
   v_seal text;
 begin
   -- One statement, because it runs in every transaction. key id . milliseconds since 1970 . digest in hexadecimal;
@@ -125,8 +126,8 @@ begin
   select sha256(convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad
           || convert_to(concat_ws(':', 'rowhouse:1', split_part(p_proof, '.', 2), v_tenant), 'UTF8'))), 'hex'), 'UTF8'))
         = sha256(convert_to(split_part(p_proof, '.', 3), 'UTF8')),
-      t.status, t.timeouts, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-    into v_valid, v_status, v_timeouts, v_seal
+      t.status, t.timeouts, t.locks_on_entry, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+    into v_valid, v_status, v_timeouts, v_locks_on_entry, v_seal
     from rowhouse.seals s
     left join rowhouse.seal_keys k on k.key_id = split_part(p_proof, '.', 1)
     left join rowhouse.tenants t on t.tenant_id = v_tenant;
@@ -153,6 +154,9 @@ begin
     perform rowhouse.apply_timeouts(v_timeouts);
   end if;
   execute format('set local app.seal = %L', v_seal);
+  if v_locks_on_entry and v_status = 'active' then
+    perform rowhouse.lock_on_entry();
+  end if;
 end
 $$;
 

@@ -30,7 +30,8 @@ const checked: readonly (() => Promise<readonly Times[]>)[] = [
   () => rowhouse.query(tenantId, () => read),
   () => rowhouse.query(tenantId, () => write),
   async () => (await read.execute(rowhouse.kysely(tenantId))).rows,
-  () => rowhouse.withTenant(tenantId, async (db) => [...(await read.execute(db)).rows, ...(await write.execute(db)).rows]),
+  () =>
+    rowhouse.withTenant(tenantId, async (db) => [...(await read.execute(db)).rows, ...(await write.execute(db)).rows]),
 ]
 
 /** What somebody writes by hand, without asking whether the tenant may work. */

@@ -25,7 +25,9 @@ async function suspended(tenantId: string): Promise<{ returned: number; seen: Se
   return { returned: rows[0].returned, seen: await running!.until('refused') }
 }
 
-test('no statement of a transaction that begins after it is accepted, in any process', { timeout: 60_000 }, async () => {
+test('no statement of a transaction that begins after it is accepted, in any process', {
+  timeout: 60_000,
+}, async () => {
   await provision(owner, 'acme', 'globex')
   running = new SuspendedProcesses({
     url: database.url('app'),
