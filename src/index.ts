@@ -61,6 +61,7 @@ export {
   masterKeysFromFile,
   type WrappedKey,
 } from './credentials/key-provider.ts'
+export { type KmsClient, type KmsKeysOptions, masterKeysFromKms } from './credentials/kms-keys.ts'
 export type { Secret } from './credentials/secret.ts'
 export type { DoctorOptions } from './doctor/doctor.ts'
 export type { Finding, FindingLevel } from './doctor/finding.ts'
