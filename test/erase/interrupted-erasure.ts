@@ -128,6 +128,10 @@ async function eraseCutOff(
   const ended = once(child, 'exit')
   const watcher = new pg.Client({ connectionString: urls.superuser })
   watcher.on('error', () => {})
+  let gone = false
+  watcher.once('end', () => {
+    gone = true
+  })
   await watcher.connect()
   const backends = async () => {
     const { rows } = await watcher.query<{ pid: number }>(
@@ -148,7 +152,7 @@ async function eraseCutOff(
   }
   if (interruption === 'backend killed' && pids.length > 0) {
     // The server ends every connection when it notices, and takes new ones when it has recovered.
-    await once(watcher, 'end')
+    if (!gone) await new Promise((resolve) => watcher.once('end', resolve))
     await poll(() => withClient(urls.superuser, async () => true).catch(() => undefined), {
       message: () => 'the server did not come back',
       timeoutMs: 120_000,
