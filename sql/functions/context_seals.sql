@@ -46,16 +46,18 @@ create or replace function rowhouse.sealed_tenant() returns text
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_tenant text;
-  v_believed boolean;
+  v_tenant text := nullif(current_setting('app.tenant_id', true), '');
+  v_inner_secret bytea;
+  v_outer_secret bytea;
 begin
-  -- One statement, because it runs with nearly every statement of an application.
+  if v_tenant is null then
+    return null;
+  end if;
+  -- It runs with nearly every statement of an application: one plain query, and expressions, which take no query.
+  select s.inner_secret, s.outer_secret into v_inner_secret, v_outer_secret from rowhouse.seals s;
   -- app.work_seal: a function of rowhouse that works for one tenant after another sealed this one itself.
-  select c.tenant, rowhouse.seal_digest(s.inner_secret, s.outer_secret, c.tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true))
-    into v_tenant, v_believed
-    from rowhouse.seals s, nullif(current_setting('app.tenant_id', true), '') c (tenant);
-  if v_believed or v_tenant is null then
+  if rowhouse.seal_digest(v_inner_secret, v_outer_secret, v_tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) then
     return v_tenant;
   end if;
   raise exception using errcode = 'RH007',

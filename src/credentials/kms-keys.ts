@@ -64,6 +64,7 @@ const KMS_REFUSALS: Readonly<Record<string, 'master_key_missing' | 'credential_u
  * @example
  * ```ts
  * import { KMS } from '@aws-sdk/client-kms'
+ * import { createRowhouse, masterKeysFromKms } from 'rowhouse'
  *
  * const keys = masterKeysFromKms({ client: new KMS(), keyId: 'arn:aws:kms:eu-central-1:111122223333:key/1234abcd' })
  * const rowhouse = createRowhouse({ connectionString, credentials: { keys } })

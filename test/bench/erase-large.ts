@@ -2,8 +2,7 @@ import { eraseInterrupted, INTERRUPTIONS } from '../erase/interrupted-erasure.ts
 import { findPgDump } from '../erase/search-dump.ts'
 import type { BenchContext } from './run.ts'
 
-/** So that a statement whose client was killed ends. */
-export const settings = { client_connection_check_interval: '50ms', max_wal_size: '4GB' }
+export const settings = { max_wal_size: '4GB' }
 
 /**
  * Erasure of a tenant in a database of 120 tables with foreign keys in circles, cut off at 20 random points, and then a

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { createRowhouse } from '../../src/index.ts'
 import { poll, withClient } from '../setup/connection.ts'
-import { createLargeData, makeCanary, needlesOf } from './large-data.ts'
+import { type Canary, createLargeData, makeCanary, needlesOf } from './large-data.ts'
 import { searchDump } from './search-dump.ts'
 
 /**
@@ -39,57 +39,75 @@ export interface InterruptedErasure {
 
 /**
  * Erases a tenant, cut off at random points, and resumed until it is done. After each point all rows are there, or none.
- * Then a dump of the whole database holds no canary of it, and still those of another tenant.
+ * Then a dump of the whole database holds no canary of it, and still those of the other tenants.
  */
 export async function eraseInterrupted(options: InterruptedErasureOptions): Promise<InterruptedErasure> {
   const { urls, pgDump, tables, rows, tenants, interruptions, log = () => {} } = options
   const problems: string[] = []
-  const canaries = [
-    'victim',
-    'control',
-    'twin',
-    ...Array.from({ length: tenants - 3 }, (_, index) => `other-${index}`),
-  ].map(makeCanary)
-  const [victim, control] = canaries.map(needlesOf) as [ReturnType<typeof needlesOf>, ReturnType<typeof needlesOf>]
+  const canaries = Array.from({ length: tenants }, (_, index) => makeCanary(`tenant-${index}`, index))
+  const [control, twin, ...victims] = canaries as [Canary, Canary, ...Canary[]]
   await withClient(urls.owner, (owner) => createLargeData(owner, urls, { tables, rows, canaries }))
-  const before = await searchDump(pgDump, urls.superuser, [...Object.values(victim), ...Object.values(control)])
-  for (const [needle, count] of before.found) {
-    if (count === 0) problems.push(`negative control: ${needle} is not found before the erasure`)
+  const search = async () => {
+    const { bytes, found } = await searchDump(
+      pgDump,
+      urls.superuser,
+      canaries.flatMap((one) => Object.values(needlesOf(one))),
+    )
+    return { bytes, countsOf: (one: Canary) => Object.values(needlesOf(one)).map((needle) => found.get(needle)!) }
   }
-  log(`${(before.bytes / 1e6).toFixed(0)} MB dumped, with all canaries`)
+  const before = await search()
+  for (const one of canaries) {
+    if (before.countsOf(one).includes(0))
+      problems.push(`negative control: ${one.tenantId} is not found before its erasure`)
+  }
+  log(`${(before.bytes / 1e6).toFixed(0)} MB dumped, with the canaries of ${tenants} tenants`)
 
-  const tenantRows = await rowsOf(urls.owner, 'victim')
+  const tenantRows = await rowsOf(urls.owner, twin.tenantId)
   const begun = performance.now()
-  const twin = await eraseHere(urls.owner, 'twin')
+  const erasedRows = await eraseHere(urls.owner, twin.tenantId)
   const seconds = (performance.now() - begun) / 1000
-  log(`erased a tenant of ${twin} rows in ${seconds.toFixed(1)} s, undisturbed`)
+  log(`erased a tenant of ${erasedRows} rows in ${seconds.toFixed(1)} s, undisturbed`)
 
+  const erased = [twin]
   const cutOff: Record<Interruption, number> = { 'process killed': 0, 'backend terminated': 0, 'backend killed': 0 }
+  let victim = victims.shift()!
+  let spanMs = seconds * 750
   for (const interruption of interruptions) {
-    // Not so late that it is done before.
-    const after = Math.random() * seconds * 750
-    const finished = await eraseCutOff(urls, interruption, after)
-    const left = await rowsOf(urls.owner, 'victim')
-    log(`${interruption} after ${after.toFixed(0)} ms: ${left} rows`)
-    if (left !== 0 && left !== tenantRows) problems.push(`${interruption}: ${left} rows of ${tenantRows} are left`)
-    if (left === 0) break
-    if (finished) problems.push(`it said that it erased the tenant, and ${left} rows are left`)
+    // Where it was done before, it was no interruption: once more, earlier, with another tenant.
+    for (let left = 0; left === 0; ) {
+      const after = Math.random() * spanMs
+      const finished = await eraseCutOff(urls, victim.tenantId, interruption, after)
+      left = await rowsOf(urls.owner, victim.tenantId)
+      log(`${interruption} after ${after.toFixed(0)} ms: ${left} rows`)
+      if (left !== 0 && left !== tenantRows) problems.push(`${interruption}: ${left} rows of ${tenantRows} are left`)
+      if (left !== 0 && finished) problems.push(`it said that it erased the tenant, and ${left} rows are left`)
+      if (left !== 0) break
+      spanMs *= 0.6
+      erased.push(victim)
+      const next = victims.shift()
+      if (next === undefined) throw new Error('every tenant was erased before it could be interrupted')
+      victim = next
+    }
     cutOff[interruption]++
   }
-  if ((await rowsOf(urls.owner, 'victim')) > 0) await eraseHere(urls.owner, 'victim')
+  await eraseHere(urls.owner, victim.tenantId)
+  erased.push(victim)
+  log(`erased ${erased.length} tenants`)
   await withClient(urls.owner, async (owner) => {
-    const { rows: broken } = await owner.query('select tenant_id from rowhouse.verify_erasures() where not intact')
-    if (broken.length > 0) problems.push('a receipt does not hold')
+    const { rows: receipts } = await owner.query<{ intact: boolean }>('select intact from rowhouse.verify_erasures()')
+    if (receipts.length !== erased.length || receipts.some(({ intact }) => !intact))
+      problems.push('a receipt does not hold')
   })
 
-  const dump = await searchDump(pgDump, urls.superuser, [...Object.values(victim), ...Object.values(control)])
-  for (const [kind, needle] of Object.entries(victim)) {
-    if (dump.found.get(needle)! > 0) problems.push(`${kind}: found ${dump.found.get(needle)} times after the erasure`)
+  const after = await search()
+  for (const one of erased) {
+    const counts = after.countsOf(one)
+    if (counts.some((count) => count > 0)) problems.push(`${one.tenantId}: found ${counts} times after its erasure`)
   }
-  for (const [kind, needle] of Object.entries(control)) {
-    if (dump.found.get(needle) !== before.found.get(needle)) problems.push(`${kind} of another tenant changed`)
+  for (const one of [control, ...victims]) {
+    if (String(after.countsOf(one)) !== String(before.countsOf(one))) problems.push(`what ${one.tenantId} has changed`)
   }
-  return { tenantRows, erased: { rows: twin, seconds }, cutOff, dumpBytes: dump.bytes, problems }
+  return { tenantRows, erased: { rows: erasedRows, seconds }, cutOff, dumpBytes: after.bytes, problems }
 }
 
 async function eraseHere(connectionString: string, tenantId: string): Promise<number> {
@@ -114,10 +132,11 @@ async function rowsOf(url: string, tenantId: string): Promise<number> {
 /** Starts an erasure in a process of its own and cuts it off; whether it had finished before. */
 async function eraseCutOff(
   urls: InterruptedErasureOptions['urls'],
+  tenantId: string,
   interruption: Interruption,
   afterMs: number,
 ): Promise<boolean> {
-  const child = fork(join(import.meta.dirname, 'erase-process.ts'), [urls.owner, 'victim'], {
+  const child = fork(join(import.meta.dirname, 'erase-process.ts'), [urls.owner, tenantId], {
     execArgv: [],
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   })

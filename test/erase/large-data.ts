@@ -13,7 +13,7 @@ export interface Canary {
 }
 
 export function makeCanary(tenantId: string, number: number): Canary {
-  return { tenantId, text: `canary-${number}-${tenantId}-7f3a91c2`, digits: `7310458${10 + number}` }
+  return { tenantId, text: `canary-${10 + number}-7f3a91c2`, digits: `7310458${10 + number}` }
 }
 
 /** How a dump prints what holds the canary: as text and JSON, as bytes, as numbers. */
