@@ -367,6 +367,11 @@ export const ERROR_KINDS = {
     httpStatus: 500,
     hint: 'Give createRowhouse a provider of master keys: credentials: { keys: masterKeysFromEnvironment() }.',
   },
+  key_service_unavailable: {
+    httpStatus: 503,
+    retryable: true,
+    hint: 'Try again; the key management service, or the way to it, is down or overloaded.',
+  },
   invalid_job: {
     sqlstate: 'RH075',
     httpStatus: 400,

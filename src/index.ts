@@ -61,6 +61,7 @@ export {
   masterKeysFromFile,
   type WrappedKey,
 } from './credentials/key-provider.ts'
+export { type KmsClient, type KmsKeysOptions, masterKeysFromKms } from './credentials/kms-keys.ts'
 export type { Secret } from './credentials/secret.ts'
 export type { DoctorOptions } from './doctor/doctor.ts'
 export type { Finding, FindingLevel } from './doctor/finding.ts'
@@ -164,8 +165,9 @@ export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } 
 export type { SweepOptions, SweepProgress, SweptTenant } from './sweep/sweep.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
+export type { MovedTenant, RelocationOptions, RelocationProgress } from './tenants/relocate-tenant.ts'
 export type { Tenant, TenantStatus } from './tenants/tenant.ts'
-export type { ListTenantsOptions, MovedTenant, ProvisionOptions, Tenants } from './tenants/tenants.ts'
+export type { ListTenantsOptions, ProvisionOptions, Tenants } from './tenants/tenants.ts'
 export type { TenantTimeouts, Timeouts } from './tenants/timeouts.ts'
 export type { RowValues } from './testing/insert-row.ts'
 export { IsolationError, type IsolationLeak } from './testing/isolation-error.ts'

@@ -62,7 +62,7 @@ export function openRuntime(options: RowhouseOptions): OpenRuntime {
     log,
     predicate,
     settings: options.settings,
-    dataKeys: new DataKeys(options.credentials?.keys),
+    dataKeys: new DataKeys(options.credentials?.keys, options.credentials?.cacheMs),
     countTokens: options.countTokens,
     placements: placed.placements,
   })

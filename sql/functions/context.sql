@@ -124,8 +124,8 @@ begin
     set local app.request_id = '';
   end if;
   -- Under the row-level security of the registry: a transaction sees the row of its own tenant only.
-  -- With timeouts it is looked at again.
-  select case when t.timeouts is null then t.status end into v_status
+  -- With timeouts, or while its rows are moved, it is looked at again.
+  select case when t.timeouts is null and not t.locks_on_entry then t.status end into v_status
     from rowhouse.tenants t where t.tenant_id operator(pg_catalog.=) v_tenant;
   if v_status operator(pg_catalog.=) 'active' then
     return;
@@ -269,6 +269,21 @@ $$;
 comment on function rowhouse.enter_tenant_write(text[]) is
   'What guard_tenant_write does for a statement, once for a function that writes several tables which only functions write: waits for an erasure of the tenant, makes later ones wait, and checks that the tenant may work, which tenants of p_statuses may. Returns the tenant.';
 
+create or replace function rowhouse.lock_on_entry() returns void
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What only reads waits for nobody. In other isolation levels its snapshot would be older than the new partitions.
+  if current_setting('transaction_read_only') = 'off' or current_setting('transaction_isolation') <> 'read committed' then
+    perform rowhouse.enter_tenant_write();
+  end if;
+end
+$$;
+
+comment on function rowhouse.lock_on_entry() is
+  'Takes the shared lock of the tenant when its transaction begins, while its rows are about to be moved to other partitions (locks_on_entry): it waits here, before it uses a table that the move wants alone.';
+
 -- The default of the parameter is evaluated where the function is called, so it is the caller's search path.
 create or replace function rowhouse.startup_check(p_search_path name[] default current_schemas(true)) returns jsonb
   language plpgsql stable parallel restricted
@@ -313,7 +328,7 @@ comment on function rowhouse.startup_check(name[]) is
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
-  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
+  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.startup_check(name[])
   from public;
 
@@ -326,7 +341,7 @@ grant execute on function rowhouse.guard_tenant_write() to rowhouse_admin;
 grant execute on function
   rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.check_tenant_id(text),
   rowhouse.check_tenant_status(text, text), rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text),
-  rowhouse.startup_check(name[])
+  rowhouse.lock_on_entry(), rowhouse.startup_check(name[])
   to rowhouse_app, rowhouse_admin;
 grant execute on function rowhouse.raise_problem(text, text) to rowhouse_app;
 

@@ -46,16 +46,18 @@ create or replace function rowhouse.sealed_tenant() returns text
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_tenant text;
-  v_believed boolean;
+  v_tenant text := nullif(current_setting('app.tenant_id', true), '');
+  v_inner_secret bytea;
+  v_outer_secret bytea;
 begin
-  -- One statement, because it runs with nearly every statement of an application.
+  if v_tenant is null then
+    return null;
+  end if;
+  -- It runs with nearly every statement of an application: one plain query, and expressions, which take no query.
+  select s.inner_secret, s.outer_secret into v_inner_secret, v_outer_secret from rowhouse.seals s;
   -- app.work_seal: a function of rowhouse that works for one tenant after another sealed this one itself.
-  select c.tenant, rowhouse.seal_digest(s.inner_secret, s.outer_secret, c.tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true))
-    into v_tenant, v_believed
-    from rowhouse.seals s, nullif(current_setting('app.tenant_id', true), '') c (tenant);
-  if v_believed or v_tenant is null then
+  if rowhouse.seal_digest(v_inner_secret, v_outer_secret, v_tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) then
     return v_tenant;
   end if;
   raise exception using errcode = 'RH007',
@@ -118,6 +120,7 @@ declare
   v_age numeric;
   v_status text;
   v_timeouts integer[];
+  v_locks_on_entry boolean;
   v_seal text;
 begin
   -- One statement, because it runs in every transaction. key id . milliseconds since 1970 . digest in hexadecimal;
@@ -125,8 +128,8 @@ begin
   select sha256(convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad
           || convert_to(concat_ws(':', 'rowhouse:1', split_part(p_proof, '.', 2), v_tenant), 'UTF8'))), 'hex'), 'UTF8'))
         = sha256(convert_to(split_part(p_proof, '.', 3), 'UTF8')),
-      t.status, t.timeouts, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-    into v_valid, v_status, v_timeouts, v_seal
+      t.status, t.timeouts, t.locks_on_entry, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+    into v_valid, v_status, v_timeouts, v_locks_on_entry, v_seal
     from rowhouse.seals s
     left join rowhouse.seal_keys k on k.key_id = split_part(p_proof, '.', 1)
     left join rowhouse.tenants t on t.tenant_id = v_tenant;
@@ -153,6 +156,9 @@ begin
     perform rowhouse.apply_timeouts(v_timeouts);
   end if;
   execute format('set local app.seal = %L', v_seal);
+  if v_locks_on_entry and v_status = 'active' then
+    perform rowhouse.lock_on_entry();
+  end if;
 end
 $$;
 

@@ -114,7 +114,49 @@ end
 $$;
 
 comment on function rowhouse.promotion_plan(text) is
-  'Statements that make promote_tenant short: each in a transaction of its own before it, run by a member of rowhouse_owner. Without them, attaching a partition reads all shared rows of the table while every tenant waits.';
+  'Statements that make promote_tenant short: each in a transaction of its own before it, run by a member of rowhouse_owner, or by prepare_promotion. Without them, attaching a partition reads all shared rows of the table while every tenant waits.';
+
+create or replace function rowhouse.prepare_promotion(p_tenant text) returns text
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_table record;
+  v_leaf regclass;
+begin
+  perform rowhouse.check_tenant_id(p_tenant);
+  for v_table in
+    select t.relation, t.tenant_column, t.literal,
+        array_agg(l.leaf) filter (where k.oid is null) as added, array_agg(l.leaf) filter (where not k.convalidated) as validated
+      from rowhouse.promotable_tables(p_tenant) t
+      cross join lateral rowhouse.shared_leaves(t.relation) l
+      left join pg_constraint k on k.conrelid = l.leaf and k.conname = rowhouse.absence_constraint(p_tenant)
+      where l.leaf <> rowhouse.shared_leaf_of(t.relation, t.literal)
+      group by t.place, t.relation, t.tenant_column, t.literal
+      -- What is read in a moment is not worth a lock.
+      having sum(pg_relation_size(l.leaf)) > 8 * 1024 * 1024
+      order by t.place
+  loop
+    if v_table.added is not null then
+      perform rowhouse.lock_tables(v_table.added, 'access exclusive');
+      foreach v_leaf in array v_table.added loop
+        execute format('alter table %s add constraint %I check (%I <> %s) not valid',
+          v_leaf, rowhouse.absence_constraint(p_tenant), v_table.tenant_column, v_table.literal);
+      end loop;
+      return v_table.relation;
+    elsif v_table.validated is not null then
+      foreach v_leaf in array v_table.validated loop
+        execute format('alter table %s validate constraint %I', v_leaf, rowhouse.absence_constraint(p_tenant));
+      end loop;
+      return v_table.relation;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+comment on function rowhouse.prepare_promotion(text) is
+  'One step of promotion_plan, for all partitions of one table: call it in transactions of their own until it returns null, then promote_tenant. Returns the table. Blocks others for a moment at most. Raises RH006, and RH032 when a table stays in use.';
 
 create or replace function rowhouse.index_partition(p_table regclass, p_partition regclass) returns void
   language plpgsql volatile
@@ -244,6 +286,7 @@ begin
     end loop;
   end loop;
 
+  perform rowhouse.finish_relocation(p_tenant);
   perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'schema', v_schema, 'tables', v_rows, 'skipped', (
     select coalesce(jsonb_object_agg(b.relation::text, b.obstacle), '{}') from rowhouse.promotion_obstacles(p_tenant) b));
@@ -256,7 +299,7 @@ end
 $$;
 
 comment on function rowhouse.promote_tenant(text) is
-  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which promotion_plan prepares. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004, and RH032 when other transactions do not finish: suspend a tenant that never rests. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
+  'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which prepare_promotion prepares. A tenant that goes on writing needs begin_relocation and await_entries before. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004, and RH032 when other transactions do not finish. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
 
 create or replace function rowhouse.demote_tenant(p_tenant text) returns jsonb
   language plpgsql volatile security definer
@@ -312,6 +355,7 @@ begin
     execute format('drop schema %I', v_schema);
     update rowhouse.tenants t set partition_schema = null, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
   end if;
+  perform rowhouse.finish_relocation(p_tenant);
   perform rowhouse.end_work(v_before);
   return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
 exception
@@ -327,7 +371,7 @@ comment on function rowhouse.demote_tenant(text) is
 
 revoke execute on function
   rowhouse.promotion_obstacles(text), rowhouse.promotable_tables(text), rowhouse.absence_constraint(text),
-  rowhouse.promotion_plan(text), rowhouse.index_partition(regclass, regclass), rowhouse.promote_tenant(text),
+  rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.index_partition(regclass, regclass), rowhouse.promote_tenant(text),
   rowhouse.demote_tenant(text)
   from public;
-grant execute on function rowhouse.promotion_plan(text), rowhouse.promote_tenant(text), rowhouse.demote_tenant(text) to rowhouse_admin;
+grant execute on function rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.promote_tenant(text), rowhouse.demote_tenant(text) to rowhouse_admin;

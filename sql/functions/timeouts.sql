@@ -10,7 +10,7 @@ create policy owner_all on rowhouse.tier_timeouts for all to rowhouse_owner usin
 comment on policy owner_all on rowhouse.tier_timeouts is 'Only the functions of rowhouse read and write it.';
 revoke all on rowhouse.tier_timeouts from public, rowhouse_app, rowhouse_admin;
 
-grant select (timeouts) on rowhouse.tenants to rowhouse_app;
+grant select (timeouts, locks_on_entry) on rowhouse.tenants to rowhouse_app;
 grant select (own_timeouts, timeouts) on rowhouse.tenants to rowhouse_admin;
 
 -- By set local: hardened servers revoke set_config.
@@ -41,10 +41,17 @@ as $$
 declare
   v_status text;
   v_timeouts integer[];
+  v_locks_on_entry boolean;
 begin
-  select t.status, t.timeouts into v_status, v_timeouts from rowhouse.tenants t where t.tenant_id = p_tenant;
+  select t.status, t.timeouts, t.locks_on_entry into v_status, v_timeouts, v_locks_on_entry
+    from rowhouse.tenants t where t.tenant_id = p_tenant;
   if v_status = 'active' then
-    perform rowhouse.apply_timeouts(v_timeouts);
+    if v_timeouts is not null then
+      perform rowhouse.apply_timeouts(v_timeouts);
+    end if;
+    if v_locks_on_entry then
+      perform rowhouse.lock_on_entry();
+    end if;
   else
     perform rowhouse.refuse_tenant(p_tenant, v_status);
   end if;
@@ -52,7 +59,7 @@ end
 $$;
 
 comment on function rowhouse.enter_with_timeouts(text) is
-  'The part of rowhouse.enter for tenants that have timeouts, which it sets, and for those that may not work, which it refuses.';
+  'The part of rowhouse.enter for tenants that have timeouts, which it sets, for those whose rows are about to be moved, whose lock it takes, and for those that may not work, which it refuses.';
 
 create or replace function rowhouse.effective_timeouts(p_tier text, p_own integer[]) returns integer[]
   language plpgsql stable

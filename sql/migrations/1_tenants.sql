@@ -21,6 +21,7 @@ create table rowhouse.tenants (
   partition_schema name constraint tenants_partition_schema_unique unique,
   own_timeouts integer[] constraint tenants_own_timeouts_three check (array_length(own_timeouts, 1) = 3),
   timeouts integer[],
+  locks_on_entry boolean not null default false,
   placement text constraint tenants_placement_format check (placement ~ '^[a-z][a-z0-9_-]{0,62}$'),
   status_before text,
   status_reason text constraint tenants_status_reason_length check (length(status_reason) <= 500),
@@ -37,6 +38,8 @@ comment on column rowhouse.tenants.tenant_id is 'Id, chosen by the application; 
 comment on column rowhouse.tenants.name is 'Name for people.';
 comment on column rowhouse.tenants.status is
   'active: may work. suspended, inactive: may not enter. importing: its rows are not all here yet. moving: its rows are being copied to another database. moved: they are there. erasing: an erasure has begun. erased: nothing is left but this row.';
+comment on column rowhouse.tenants.locks_on_entry is
+  'Whether transactions take the lock of the tenant when they begin, because its rows are about to be moved to other partitions: then none of them waits for it later, with a table in hand.';
 comment on column rowhouse.tenants.placement is
   'The database that the tenant moves or moved to, as the applications name it; null: it is here.';
 comment on column rowhouse.tenants.tier is 'Price tier, chooses defaults such as limits.';

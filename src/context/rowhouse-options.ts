@@ -65,8 +65,11 @@ export interface RowhouseOptions extends ConnectionOptions {
    * prompts. Default: estimates.
    */
   readonly countTokens?: TokenCounter | undefined
-  /** The master keys of the credentials of tenants. */
-  readonly credentials?: { readonly keys: KeyProvider } | undefined
+  /**
+   * The master keys of the credentials of tenants, and for how many milliseconds a decrypted data key stays in memory:
+   * default five minutes, 0 for none. A master key that is disabled can be used so long.
+   */
+  readonly credentials?: { readonly keys: KeyProvider; readonly cacheMs?: number | undefined } | undefined
   /**
    * Subscriptions to channels. `pollMs`: how often they look for messages without having been told of any, which matters
    * where `listen` doesn't work (a pooler in transaction mode) and in the seconds after a connection was lost unnoticed;
@@ -121,6 +124,7 @@ const rowhouseOptions = connection.extend({
         (value) => hasMethod(value, 'wrap') && hasMethod(value, 'unwrap') && hasMethod(value, 'currentKeyId'),
         'is not a provider of master keys',
       ),
+      cacheMs: z.int().min(0).max(3_600_000).optional(),
     })
     .optional(),
   channels: z.strictObject({ pollMs: z.int().min(50).max(3_600_000).optional() }).optional(),

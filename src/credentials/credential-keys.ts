@@ -84,8 +84,7 @@ export class CredentialKeys {
   async #rewrapKey(tenantId: string, { keyVersion, masterKeyId, wrappedKey }: ListedKey): Promise<boolean> {
     const context = { tenantId, keyVersion }
     const old = Buffer.from(wrappedKey, 'base64')
-    const dataKey = await this.#keys.unwrap({ masterKeyId, wrapped: old }, context)
-    const next = await this.#keys.provider.wrap(dataKey, context)
+    const next = await this.#keys.rewrap({ masterKeyId, wrapped: old }, context)
     const { rows } = await sql<{ done: boolean }>`
       select rowhouse.rewrap_credential_key(${tenantId}, ${keyVersion}, ${old}, ${next.masterKeyId},
         ${Buffer.from(next.wrapped)}) as done`.execute(this.#admin.db)

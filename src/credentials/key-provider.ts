@@ -15,30 +15,31 @@ export interface WrappedKey {
 }
 
 /**
- * Encrypts the data keys of tenants with master keys, which only it has. Implement it with the key management service of
- * your cloud: `wrap` is its encrypt, `unwrap` its decrypt, and the context its encryption context or associated data.
+ * Encrypts the data keys of tenants with master keys, which only it has: {@link masterKeysFromEnvironment},
+ * {@link masterKeysFromFile}, {@link masterKeysFromKms} for a key management service, or one of your own. The context is
+ * to be bound to what is encrypted, as associated data: what was encrypted for one tenant is refused for another.
+ *
+ * A {@link RowhouseError} that it throws reaches the caller as it is; anything else that `unwrap` throws becomes
+ * `credential_unreadable`.
  *
  * @example
  * ```ts
  * import type { KeyProvider } from 'rowhouse'
  *
- * declare const kms: {
- *   encrypt(request: object): Promise<{ KeyId: string; CiphertextBlob: Uint8Array }>
- *   decrypt(request: object): Promise<{ Plaintext: Uint8Array }>
+ * declare const vault: {
+ *   seal(key: string, bytes: Uint8Array, boundTo: string): Promise<Uint8Array>
+ *   open(key: string, bytes: Uint8Array, boundTo: string): Promise<Uint8Array>
  * }
- * const KeyId = 'alias/rowhouse'
+ * const current = 'rowhouse-2026'
  *
  * export const keys: KeyProvider = {
- *   currentKeyId: async () => KeyId,
- *   wrap: async (Plaintext, { tenantId, keyVersion }) => {
- *     const EncryptionContext = { tenantId, keyVersion: String(keyVersion) }
- *     const { CiphertextBlob } = await kms.encrypt({ KeyId, Plaintext, EncryptionContext })
- *     return { masterKeyId: KeyId, wrapped: CiphertextBlob }
- *   },
- *   unwrap: async ({ masterKeyId, wrapped }, { tenantId, keyVersion }) => {
- *     const EncryptionContext = { tenantId, keyVersion: String(keyVersion) }
- *     return (await kms.decrypt({ KeyId: masterKeyId, CiphertextBlob: wrapped, EncryptionContext })).Plaintext
- *   },
+ *   currentKeyId: async () => current,
+ *   wrap: async (dataKey, { tenantId, keyVersion }) => ({
+ *     masterKeyId: current,
+ *     wrapped: await vault.seal(current, dataKey, `${tenantId}:${keyVersion}`),
+ *   }),
+ *   unwrap: ({ masterKeyId, wrapped }, { tenantId, keyVersion }) =>
+ *     vault.open(masterKeyId, wrapped, `${tenantId}:${keyVersion}`),
  * }
  * ```
  */
@@ -49,6 +50,8 @@ export interface KeyProvider {
   wrap(dataKey: Uint8Array, context: KeyContext): Promise<WrappedKey>
   /** Decrypts it, with whichever master key encrypted it. Throws when it was encrypted for another context. */
   unwrap(wrapped: WrappedKey, context: KeyContext): Promise<Uint8Array>
+  /** Encrypts it by the current master key, where that can be done without decrypting it here. Default: both of the above. */
+  rewrap?(wrapped: WrappedKey, context: KeyContext): Promise<WrappedKey>
 }
 
 /**

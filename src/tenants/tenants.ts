@@ -11,7 +11,8 @@ import { exportTenant } from '../portability/export-tenant.ts'
 import { importTenant } from '../portability/import-tenant.ts'
 import { parseExportOptions, parseImportOptions } from '../portability/portability-options.ts'
 import type { ExportOptions, ExportReceipt, ImportOptions, ImportReceipt } from '../portability/portability-types.ts'
-import type { ErasurePreview, ErasureReceipt, RowsByTable, VerifiedErasure } from './erasure-receipt.ts'
+import type { ErasurePreview, ErasureReceipt, VerifiedErasure } from './erasure-receipt.ts'
+import { demoteTenant, type MovedTenant, promoteTenant, type RelocationOptions } from './relocate-tenant.ts'
 import { type Tenant, type TenantStatus, toTenant } from './tenant.ts'
 import { findTenant, readTenants, selectTenants } from './tenant-registry.ts'
 
@@ -34,14 +35,6 @@ export interface ListTenantsOptions {
 
 /** Tenants a page, where all are read. */
 const PAGE = 500
-
-/** What promotion, or its opposite, moved. */
-export interface MovedTenant {
-  readonly tenantId: string
-  readonly tables: RowsByTable
-  /** Tables left as they were, with the reasons. */
-  readonly skipped: Readonly<Record<string, string>>
-}
 
 /** Of the call that waits for transactions of the tenant. */
 const ERASE_ATTEMPTS = 3
@@ -191,26 +184,34 @@ export class Tenants {
   }
 
   /**
-   * Gives a tenant that has grown partitions of its own. Calling it again takes in tables that came later.
+   * Gives a tenant that has grown partitions of its own. Calling it again takes in tables that came later, and finishes
+   * what was interrupted. Everybody goes on working: transactions of the tenant that may write wait when they begin,
+   * while its rows are copied; others for the moment in which partitions are attached.
    *
-   * SQL: `select rowhouse.promote_tenant('acme')`
+   * SQL: `select rowhouse.prepare_promotion('acme')` until it returns null, `begin_relocation('acme')`, `await_entries()`,
+   * `promote_tenant('acme')`
    *
-   * Errors: `tenant_busy` (retryable) when transactions stand in the way, which are those of the tenant that write while
-   * its rows are copied: suspend a tenant that never rests. Nothing was moved then.
+   * Errors: `tenant_busy` (retryable) when transactions stand in the way: long ones, or one of the tenant that began
+   * before. Nothing was moved then.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.tenants.promote('acme', { onProgress: ({ step, table }) => logger.info({ step, table }, 'promoting') })
+   * ```
    */
-  async promote(tenantId: string): Promise<MovedTenant> {
-    return this.#move(sql`select rowhouse.promote_tenant(${parseTenantId(tenantId)}) as result`)
+  async promote(tenantId: string, options: RelocationOptions = {}): Promise<MovedTenant> {
+    return promoteTenant(this.#admin.db, parseTenantId(tenantId), options)
   }
 
   /**
-   * Moves a promoted tenant back into the partitions that tenants share.
+   * Moves a promoted tenant back into the partitions that tenants share. Other tenants wait while its rows are copied.
    *
-   * SQL: `select rowhouse.demote_tenant('acme')`
+   * SQL: `begin_relocation('acme')`, `await_entries()`, `select rowhouse.demote_tenant('acme')`
    *
    * Errors: `tenant_busy` (retryable), as for `promote`.
    */
-  async demote(tenantId: string): Promise<MovedTenant> {
-    return this.#move(sql`select rowhouse.demote_tenant(${parseTenantId(tenantId)}) as result`)
+  async demote(tenantId: string, options: RelocationOptions = {}): Promise<MovedTenant> {
+    return demoteTenant(this.#admin.db, parseTenantId(tenantId), options)
   }
 
   /**
@@ -370,13 +371,5 @@ export class Tenants {
     const { rows } = await sql<{ result: Result }>`
       select rowhouse.erase_tenant(${id}, ${dryRun}) as result`.execute(this.#admin.db)
     return rows[0]!.result
-  }
-
-  async #move(statement: ReturnType<typeof sql>): Promise<MovedTenant> {
-    const { rows } = await statement.execute(this.#admin.db)
-    const { result } = rows[0] as {
-      result: { tenantId: string; tables: RowsByTable; skipped?: Record<string, string> }
-    }
-    return { tenantId: result.tenantId, tables: result.tables, skipped: result.skipped ?? {} }
   }
 }

@@ -68,7 +68,7 @@ declare global {
 `
 
 /** Packages that snippets show the use of and that are not installed here; test/compat has the real ones. */
-const PACKAGES = ['graphile-worker', 'keyv', 'pg-boss', 'unstorage', '@langchain/langgraph']
+const PACKAGES = ['@aws-sdk/client-kms', 'graphile-worker', 'keyv', 'pg-boss', 'unstorage', '@langchain/langgraph']
   .map((name) => `declare module '${name}'\n`)
   .join('')
 

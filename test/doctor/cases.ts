@@ -204,12 +204,48 @@ export const CASES: readonly Case[] = [
     mend: 'drop policy narrow on invoices; drop function fixed()',
   },
   {
+    lint: 'policy_reads_table',
+    object: 'by_list on public.invoices',
+    make: `create policy by_list on invoices as restrictive to rowhouse_app
+        using (exists (select from countries c where c.code = note))`,
+    mend: 'drop policy by_list on invoices',
+  },
+  {
+    lint: 'policy_reads_table',
+    object: 'by_list on public.by_day_2026',
+    make: 'create policy by_list on by_day_2026 as restrictive to rowhouse_app using ((select count(*) from countries) > 0)',
+    mend: 'drop policy by_list on by_day_2026',
+  },
+  {
+    lint: 'session_tenant',
+    object: 'public.become(text)',
+    make: `create function become(text) returns text language sql set search_path = pg_catalog, pg_temp
+      as $$ select set_config('app.tenant_id', $1, false) $$`,
+    mend: 'drop function become(text)',
+  },
+  {
+    lint: 'session_tenant',
+    object: 'public.become(text)',
+    make: `create function become(text) returns void language plpgsql set search_path = pg_catalog, pg_temp
+      as $$ begin set app.tenant_id = 'acme'; end $$`,
+    mend: `create or replace function become(text) returns void language plpgsql set search_path = pg_catalog, pg_temp
+      as $$ begin set local app.tenant_id = 'acme'; perform set_config('app.tenant_id', $1, true); end $$`,
+  },
+  {
     lint: 'large_object_access',
     object: 'large objects',
     make: 'select lo_create(424242); grant select on large object 424242 to rowhouse_app',
     mend: 'select lo_unlink(424242)',
   },
 ]
+
+/** Whom the system shows extended statistics. */
+function replaceInStatisticsView(found: string, other: string): string {
+  return `set allow_system_table_mods = on;
+    do $$ begin execute 'create or replace view pg_catalog.pg_stats_ext as '
+      || replace(pg_get_viewdef('pg_stats_ext'::regclass), '${found}', '${other}'); end $$;
+    reset allow_system_table_mods`
+}
 
 export const SUPERUSER_CASES: readonly Case[] = [
   {
@@ -281,6 +317,25 @@ export const SUPERUSER_CASES: readonly Case[] = [
     object: 'all roles',
     make: `alter database "%database" set app.tenant_id = 'acme'`,
     mend: 'alter database "%database" reset app.tenant_id',
+  },
+  {
+    lint: 'unpatched_statistics_view',
+    object: 'pg_catalog.pg_stats_ext',
+    make: replaceInStatisticsView(
+      "pg_has_role(c.relowner, ''USAGE''::text)",
+      "has_table_privilege(c.oid, ''select''::text)",
+    ),
+    mend: replaceInStatisticsView(
+      "has_table_privilege(c.oid, ''select''::text)",
+      "pg_has_role(c.relowner, ''USAGE''::text)",
+    ),
+  },
+  {
+    lint: 'session_tenant',
+    object: 'public.fixed_tenant()',
+    make: `create function fixed_tenant() returns int language plpgsql
+      set search_path = pg_catalog, pg_temp set app.tenant_id = 'acme' as $$ begin return 1; end $$`,
+    mend: 'alter function fixed_tenant() reset "app.tenant_id"',
   },
   {
     lint: 'preset_setting',

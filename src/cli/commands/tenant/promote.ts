@@ -1,4 +1,5 @@
-import type { MovedTenant, Tenants } from '../../../tenants/tenants.ts'
+import type { MovedTenant, RelocationOptions, RelocationProgress } from '../../../tenants/relocate-tenant.ts'
+import type { Tenants } from '../../../tenants/tenants.ts'
 import { type Command, EXIT_OK } from '../../command.ts'
 import type { Output } from '../../output.ts'
 import { formatTable } from '../../table.ts'
@@ -12,7 +13,7 @@ interface Move {
   readonly example: string
   /** What happened to the rows, for example `moved into own partitions`. */
   readonly done: string
-  apply(tenants: Tenants, tenantId: string): Promise<MovedTenant>
+  apply(tenants: Tenants, tenantId: string, options: RelocationOptions): Promise<MovedTenant>
 }
 
 function moveCommand({ name, summary, description, example, done, apply }: Move): Command {
@@ -25,12 +26,19 @@ function moveCommand({ name, summary, description, example, done, apply }: Move)
     examples: [example],
     async run(context) {
       const { options, output, positionals } = context
-      const moved = await withRowhouse(context, ({ tenants }) => apply(tenants, positionals[0]!))
+      const moved = await withRowhouse(context, ({ tenants }) =>
+        apply(tenants, positionals[0]!, { onProgress: (progress) => output.note(describeProgress(progress)) }),
+      )
       if (options.json === true) output.line(JSON.stringify(moved, null, 2))
       else printMove(moved, done, output)
       return EXIT_OK
     },
   }
+}
+
+function describeProgress({ step, table }: RelocationProgress): string {
+  if (step === 'preparing') return `Prepared ${table}`
+  return step === 'waiting' ? 'Waiting for transactions that began before' : 'Moving the rows'
 }
 
 function printMove({ tenantId, tables, skipped }: MovedTenant, done: string, output: Output): void {
@@ -44,11 +52,11 @@ export const tenantPromoteCommand = moveCommand({
   name: 'tenant promote',
   summary: 'Give a tenant that has grown partitions of its own',
   description:
-    'Moves the rows of the tenant into partitions of its own, in a schema of its own. Its writers wait meanwhile, other\n' +
-    'tenants go on. Running it again takes in tables that came later.',
+    'Moves the rows of the tenant into partitions of its own, in a schema of its own. Its\n' +
+    'transactions wait meanwhile, none fails, and other tenants go on. Running it again takes in tables that came later.',
   example: 'rowhouse tenant promote acme',
   done: 'moved into own partitions',
-  apply: (tenants, tenantId) => tenants.promote(tenantId),
+  apply: (tenants, tenantId, options) => tenants.promote(tenantId, options),
 })
 
 export const tenantDemoteCommand = moveCommand({
@@ -57,5 +65,5 @@ export const tenantDemoteCommand = moveCommand({
   description: 'The opposite of promote.',
   example: 'rowhouse tenant demote acme',
   done: 'moved into shared partitions',
-  apply: (tenants, tenantId) => tenants.demote(tenantId),
+  apply: (tenants, tenantId, options) => tenants.demote(tenantId, options),
 })
