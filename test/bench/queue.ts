@@ -18,10 +18,12 @@ const CONNECTIONS = 8
 const SLOTS = 8
 const HAND_OVERS = 300
 const SERVICE_MS = 200
+/** Half of the mean to one and a half, so that slots don't come free all at once. */
+const work = () => sleep(SERVICE_MS * (0.5 + Math.random()))
 /** Who has no slot by then is not waited for any longer. */
 const PATIENCE_MS = 25 * SERVICE_MS
 const LARGE_REQUESTS = 1000
-const FAIR_SLOTS = 5
+const WEIGHED_SLOTS = 5
 
 /** Waits for a slot as a tenant, works in it, and gives it back. */
 type Serve = (tenant: string, work: () => Promise<void> | void, options?: ServeOptions) => Promise<void>
@@ -52,8 +54,8 @@ async function prepare({ app, operator, owner }: BenchContext['urls']): Promise<
   for (const [name, slots] of [
     ['busy', SLOTS],
     ['single', 1],
-    ['fair', FAIR_SLOTS],
-    ['weighted', FAIR_SLOTS],
+    ['fair', SLOTS],
+    ['weighted', WEIGHED_SLOTS],
   ] as const) {
     await rowhouse.queues.define(name, { slots })
   }
@@ -188,15 +190,17 @@ async function handOvers(name: string, serverOf: (turn: number) => Serve): Promi
 
 async function tellFairness(url: string): Promise<void> {
   console.log(
-    `\n1 tenant with ${LARGE_REQUESTS} requests, then 9 with one each; ${FAIR_SLOTS} slots of ${SERVICE_MS} ms: the longest wait of the nine`,
+    `\n1 tenant with ${LARGE_REQUESTS} requests, then 9 with one each; ${SLOTS} slots, work of ${SERVICE_MS} ms on average: the longest wait of the nine`,
   )
   const rowhouse = open(url)
   // The nine are in a process of their own, as far as rowhouse can tell.
   const small = open(url)
+  // Connected, as in a process that has worked before.
+  await Promise.all(SMALL.map((tenant) => small.tenant(tenant).queue('fair').utilization()))
   await fairness('rowhouse', served(rowhouse, 'fair'), served(small, 'fair'), 2)
   await rowhouse.close()
   await small.close()
-  await withTable(url, FAIR_SLOTS, async (serve, table) => {
+  await withTable(url, SLOTS, async (serve, table) => {
     await fairness('table, skip locked', serve, serve)
     await table.stop()
   })
@@ -207,26 +211,28 @@ async function fairness(name: string, large: Serve, small: Serve, target?: numbe
   const { signal } = giveUp
   let queued = 0
   let begun = 0
-  const work = () => {
+  const workOfLarge = () => {
     begun++
-    return sleep(SERVICE_MS)
+    return work()
   }
-  const onQueued = () => queued++
-  const many = Array.from({ length: LARGE_REQUESTS }, () => large('large', work, { onQueued, signal }).catch(() => {}))
+  const many = Array.from({ length: LARGE_REQUESTS }, () =>
+    large('large', workOfLarge, { onQueued: () => queued++, signal }).catch(() => {}),
+  )
   while (queued < LARGE_REQUESTS) await sleep(1)
   const before = begun
   const asked = performance.now()
   const waits: number[] = []
-  const few = SMALL.map((tenant) =>
-    small(
+  const few = SMALL.map((tenant) => {
+    let joinedAt = Number.NaN
+    return small(
       tenant,
       () => {
-        waits.push(performance.now() - asked)
-        return sleep(SERVICE_MS)
+        waits.push(performance.now() - joinedAt)
+        return work()
       },
-      { signal },
-    ).catch(() => {}),
-  )
+      { onQueued: () => (joinedAt = performance.now()), signal },
+    ).catch(() => {})
+  })
   while (waits.length < SMALL.length && performance.now() - asked < PATIENCE_MS) await sleep(1)
   const between = begun - before
   const worst = (waits.length < SMALL.length ? PATIENCE_MS : Math.max(...waits)) / SERVICE_MS
@@ -246,7 +252,7 @@ async function tellWeights(url: string, seconds: number): Promise<void> {
   const rowhouse = open(url)
   await weights('rowhouse', served(rowhouse, 'weighted'), seconds, 4)
   await rowhouse.close()
-  await withTable(url, FAIR_SLOTS, (serve) => weights('table, skip locked', serve, seconds))
+  await withTable(url, WEIGHED_SLOTS, (serve) => weights('table, skip locked', serve, seconds))
 }
 
 async function weights(name: string, serve: Serve, seconds: number, target?: number): Promise<void> {
