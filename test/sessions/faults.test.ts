@@ -97,24 +97,27 @@ test('a connection cut at any moment leaves whole appends, and an expected lengt
 })
 
 test('no connection left in the pool: a clear error, and nothing written', needs('parallelBackends'), async () => {
-  const rowhouse = createRowhouse({ pool: database.pool('app', { max: 1, connectionTimeoutMillis: 200 }) })
+  const pool = database.pool('app', { max: 1 })
+  const rowhouse = createRowhouse({ pool })
   const { sessions } = rowhouse.tenant(ACME)
   const { id } = await sessions.create()
-  let release = () => {}
+  // From here on: to connect takes as long as it takes.
+  pool.options.connectionTimeoutMillis = 200
+  const holding = Promise.withResolvers<void>()
+  const release = Promise.withResolvers<void>()
   const held = rowhouse.withTenant(ACME, async (_db, tenant) => {
     await tenant.sessions.get(id)
-    await new Promise<void>((resolve) => {
-      release = resolve
-    })
+    holding.resolve()
+    await release.promise
   })
-  await sleep(50)
+  await holding.promise
   const error = await expectError(
     sessions.append(id, [say('late')]),
     'connection_failed',
     'connections of the pool are in use',
   )
   expect(error.retryable).toBe(true)
-  release()
+  release.resolve()
   await held
   expect((await sessions.messages(id)).messages).toEqual([])
   await sessions.append(id, [say('now')])
