@@ -45,7 +45,7 @@ async function connect(url: string, tenantId: string, options: { autoPong?: bool
   const closed = once(socket, 'close').then(([code]) => code as number)
   socket.on('message', (data) => received.push(data.toString()))
   cleanUps.push(() => socket.terminate())
-  await expect.poll(() => received, { timeout: 10_000 }).toContain('ready')
+  await expect.poll(() => received).toContain('ready')
   received.length = 0
   return { socket, received, closed }
 }
@@ -66,7 +66,7 @@ test('what is sent to a tenant reaches its sockets on both servers, in one order
     ),
   )
   for (const { id, received } of clients) {
-    await expect.poll(() => received.length, { timeout: 10_000 }).toBe(id === GLOBEX ? 10 : 20)
+    await expect.poll(() => received.length).toBe(id === GLOBEX ? 10 : 20)
     expect(received.every((text) => JSON.parse(text).of === id)).toBe(true)
     expect(received).toEqual(clients.find((other) => other.id === id)!.received)
   }
@@ -137,7 +137,7 @@ test('a tenant that may not work gets no socket in; a client that is too slow is
   // More than the sockets of the system take.
   for (let n = 0; n < 200 && ofServer.bufferedAmount === 0; n++) ofServer.send('x'.repeat(1_000_000))
   await server.connections.sendToTenant(ACME, 'one more')
-  await expect.poll(() => server.connections.getByTenant(ACME), { timeout: 10_000 }).toEqual([])
+  await expect.poll(() => server.connections.getByTenant(ACME)).toEqual([])
 })
 
 test('what the tenant itself publishes there is no text for sockets unless it looks like it', async () => {
