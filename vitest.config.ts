@@ -29,8 +29,10 @@ export default defineConfig({
     maxWorkers: Math.max(2, availableParallelism()),
     // No file may count on another one having run before it.
     sequence: { shuffle: { files: true, tests: false } },
-    testTimeout: 20_000,
-    hookTimeout: 60_000,
+    // What is waited for comes late on busy machines, not never: a test that waits ends as soon as it is there.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 20_000, interval: 20 } },
     allowOnly: !process.env.CI,
   },
 })

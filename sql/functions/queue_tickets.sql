@@ -71,9 +71,10 @@ begin
     v_queue.busy := v_queue.busy + 1;
     v_queue.serial := v_queue.serial + 1;
     v_queue.virtual_time := greatest(v_queue.virtual_time, v_next.next_start);
-    -- Who is dead is not waited for longer than for a place: the slot is leased when it is renewed.
+    -- Who is dead is not waited for longer than for a place: the slot of another one is leased when it is renewed.
     update rowhouse.queue_tickets k
-      set granted_at = p_at, expires_at = p_at + k.keep_ms * interval '1 millisecond'
+      set granted_at = p_at,
+        expires_at = p_at + case when k.ticket = p_caller then k.lease_ms else k.keep_ms end * interval '1 millisecond'
       where k.tenant_id = v_next.tenant_id and k.ticket = v_ticket.ticket;
     -- From where the others are: a tenant that was held back by its own limit doesn't catch up at their cost.
     update rowhouse.queue_tenants t
@@ -135,6 +136,7 @@ declare
   v_share record;
   v_at timestamptz;
   v_deadline timestamptz;
+  v_queue record;
   v_waiting integer;
 begin
   if p_ticket is null or p_cost is null or p_cost not between 0.000001 and 1000000
@@ -148,10 +150,10 @@ begin
   v_at := rowhouse.open_queue(p_queue);
   if not exists (select from rowhouse.queue_tickets t where t.tenant_id = v_tenant and t.ticket = p_ticket) then
     v_deadline := v_at + p_deadline_ms * interval '1 millisecond';
-    update rowhouse.queues q set serial = q.serial + 1 where q.name = p_queue;
+    update rowhouse.queues q set serial = q.serial + 1 where q.name = p_queue
+      returning q.serial, q.virtual_time into v_queue;
     insert into rowhouse.queue_tenants as t (queue, tenant_id, weight, max_running, next_start, turn, waiting, waiting_cost)
-      select p_queue, v_tenant, v_share.weight, v_share.max_running, q.virtual_time, q.serial, 1, p_cost
-        from rowhouse.queues q where q.name = p_queue
+      values (p_queue, v_tenant, v_share.weight, v_share.max_running, v_queue.virtual_time, v_queue.serial, 1, p_cost)
       on conflict (queue, tenant_id) do update
         set weight = excluded.weight, max_running = excluded.max_running,
           next_start = case when t.waiting = 0 then greatest(t.next_start, excluded.next_start) else t.next_start end,
@@ -159,10 +161,9 @@ begin
           waiting = t.waiting + 1, waiting_cost = t.waiting_cost + excluded.waiting_cost
       returning t.waiting into v_waiting;
     insert into rowhouse.queue_tickets (tenant_id, ticket, queue, serial, cost, keep_ms, lease_ms, deadline_at, expires_at)
-      select v_tenant, p_ticket, p_queue, q.serial, p_cost, p_keep_ms, p_lease_ms, v_deadline,
+      values (v_tenant, p_ticket, p_queue, v_queue.serial, p_cost, p_keep_ms, p_lease_ms, v_deadline,
           -- Asked without waiting: until slots have been given out.
-          greatest(least(v_at + p_keep_ms * interval '1 millisecond', v_deadline), v_at + interval '1 microsecond')
-        from rowhouse.queues q where q.name = p_queue
+          greatest(least(v_at + p_keep_ms * interval '1 millisecond', v_deadline), v_at + interval '1 microsecond'))
       on conflict (tenant_id, ticket) do nothing;
     insert into rowhouse.queue_requests (tenant_id, ticket, queue, cost, user_id, request_id, enqueued_at, deadline_at)
       values (v_tenant, p_ticket, p_queue, p_cost, nullif(current_setting('app.user_id', true), ''),
@@ -175,9 +176,12 @@ begin
   then
     raise exception using errcode = 'RH047', message = format('%s requests of the tenant wait in the queue "%s" already', v_share.max_waiting, p_queue);
   end if;
-  update rowhouse.queue_tickets t
-    set expires_at = v_at + t.lease_ms * interval '1 millisecond'
-    where t.tenant_id = v_tenant and t.ticket = p_ticket and t.granted_at is not null;
+  if v_waiting is null then
+    -- Asked for again: what was given out meanwhile is leased now.
+    update rowhouse.queue_tickets t
+      set expires_at = v_at + t.lease_ms * interval '1 millisecond'
+      where t.tenant_id = v_tenant and t.ticket = p_ticket and t.granted_at is not null;
+  end if;
   return query select s.* from rowhouse.ticket_states(v_tenant, p_queue, array[p_ticket]) s;
 end
 $$;
@@ -197,8 +201,22 @@ as $$
 #variable_conflict use_column
 declare
   v_tenant text := rowhouse.enter_tenant_write();
-  v_at timestamptz := rowhouse.open_queue(p_queue);
+  v_at timestamptz := clock_timestamp();
 begin
+  -- Who holds a slot, and alone asks to keep it, changes nothing for others: the queue goes on meanwhile. Of several, the
+  -- rows could be locked in another order than somebody takes them back in.
+  if cardinality(p_tickets) = 1 then
+    update rowhouse.queue_tickets t
+      set expires_at = v_at + t.lease_ms * interval '1 millisecond'
+      where t.tenant_id = v_tenant and t.ticket = p_tickets[1] and t.queue = p_queue and t.granted_at is not null
+        and t.expires_at > v_at
+      returning t.ticket, 'running', t.expires_at into ticket, status, expires_at;
+    if found then
+      return next;
+      return;
+    end if;
+  end if;
+  v_at := rowhouse.open_queue(p_queue);
   update rowhouse.queue_tickets t
     set expires_at = least(v_at + t.keep_ms * interval '1 millisecond', t.deadline_at)
     where t.tenant_id = v_tenant and t.queue = p_queue and t.ticket = any (p_tickets) and t.granted_at is null;

@@ -17,6 +17,8 @@ const RETRY_MS = 1000
 /** How often the connection is asked whether it is still there, and how long it may take to answer. */
 const PING_MS = 15_000
 const CONNECT_TIMEOUT_MS = 10_000
+/** How long a server may take to say goodbye. */
+const END_TIMEOUT_MS = 1000
 
 /** One listening connection, outside the pool, while anybody listens; opened again when it is lost. */
 export class Notifications {
@@ -112,7 +114,7 @@ export class Notifications {
   /** Gives a connection up that is of no use any more, without waiting for the server. */
   #drop(client: pg.Client | undefined): void {
     if (client === undefined) return
-    ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
+    destroy(client)
     this.#lose(client)
   }
 
@@ -140,8 +142,16 @@ export class Notifications {
     this.#retry = undefined
     const client = this.#client
     this.#reset()
-    await client?.end().catch(() => {})
+    if (client === undefined) return
+    // One that the network forgot would be waited for until the system gives it up.
+    const timer = setTimeout(() => destroy(client), END_TIMEOUT_MS)
+    await client.end().catch(() => {})
+    clearTimeout(timer)
   }
+}
+
+function destroy(client: pg.Client): void {
+  ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
 }
 
 /** What the database announces of a tenant, or of a ticket of a queue: whoever listens learns no id from it. */

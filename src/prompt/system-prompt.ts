@@ -13,7 +13,7 @@ export interface TenantFacts {
 export interface SystemPromptOptions {
   /** The instructions of your application: the same for every tenant. */
   readonly instructions: string
-  /** The name that the assistant goes by. Default: `assistant.name` of the tenant's settings, or none. */
+  /** The name that the assistant goes by. Default: `prompt.assistantName` of the tenant's settings, or none. */
   readonly assistantName?: string | undefined
   /** What to say about a tier, for example `{ free: 'Answer in at most three sentences.' }`. */
   readonly tierNotes?: Readonly<Record<string, string>> | undefined

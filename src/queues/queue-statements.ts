@@ -64,6 +64,11 @@ export class QueueStatements {
     }
   }
 
+  /** Wakes who listens, with the name of no ticket. */
+  async announceNothing(): Promise<void> {
+    await runWithoutAmbientTenant(() => sql`select pg_notify('rowhouse_queues', '')`.execute(this.#executor.db))
+  }
+
   async #states(statement: ReturnType<typeof sql<TicketState>>): Promise<TicketState[]> {
     const { rows } = await runWithoutAmbientTenant(() => statement.execute(this.#executor.db))
     return rows

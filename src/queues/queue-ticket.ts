@@ -19,6 +19,8 @@ export interface QueueTicketParts {
   /** By `performance.now()`; undefined when another process made the request. */
   readonly deadline: number | undefined
   readonly state: TicketState | undefined
+  /** Before it was made, by `performance.now()`. */
+  readonly joinedAt?: number | undefined
 }
 
 /** A request for a slot. Any process of the application can go on with it, by its id. */
@@ -50,7 +52,7 @@ export class QueueTicket {
       this.#state = undefined
       return this.#slot(state)
     }
-    const { waiters, statements, request, deadline } = this.#parts
+    const { waiters, statements, request, deadline, joinedAt } = this.#parts
     const ended = new AbortController()
     const timer =
       deadline === undefined
@@ -58,7 +60,7 @@ export class QueueTicket {
         : setTimeout(() => ended.abort(DEADLINE), Math.max(0, deadline - performance.now()))
     const stop = signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal])
     try {
-      const state = await waiters.wait(statements, this.id, request.keepMs, stop)
+      const state = await waiters.wait(statements, this.id, request.keepMs, stop, joinedAt)
       if (state.status === 'running') return this.#slot(state)
       if (deadline === undefined || performance.now() >= deadline) throw this.#timeout(undefined)
       // When its tenant was suspended meanwhile, that is why; then this is refused.

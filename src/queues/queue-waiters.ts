@@ -9,6 +9,10 @@ const SLOW_POLL_MS = 2000
 const FAST_POLL_MS = 200
 /** Until new tickets are asked for, together. */
 const FRESH_MS = 10
+/** Announcements heard before their ticket was waited for: how many are remembered. */
+const UNCLAIMED = 1000
+/** The subscription outlives the last waiter by this much, so that bursts don't open a connection each. */
+const LINGER_MS = 2000
 /** Of a statement. */
 const BATCH = 500
 
@@ -41,15 +45,27 @@ export class QueueWaiters {
   readonly #groups = new Map<string, Group>()
   readonly #byDigest = new Map<string, Waiter>()
   #unsubscribe: (() => void) | undefined
-  /** Whether slots are announced to this process. */
-  #listening = false
+  #lingerTimer: NodeJS.Timeout | undefined
+  /** Since when slots are announced to this process, by `performance.now()`; undefined: they aren't. */
+  #listeningSince: number | undefined
+  /** Announcements of tickets that nobody waits for, oldest first. */
+  readonly #unclaimed = new Set<string>()
 
   constructor(notifications: Notifications) {
     this.#notifications = notifications
   }
 
-  /** Resolves when the ticket got its slot, or is gone. Stops, and keeps the ticket, when the signal aborts. */
-  async wait(statements: QueueStatements, ticket: string, keepMs: number, signal: AbortSignal): Promise<TicketState> {
+  /**
+   * Resolves when the ticket got its slot, or is gone. Stops, and keeps the ticket, when the signal aborts. `joinedAt` is
+   * before the ticket was made, by `performance.now()`; without it, it may have got its slot long ago.
+   */
+  async wait(
+    statements: QueueStatements,
+    ticket: string,
+    keepMs: number,
+    signal: AbortSignal,
+    joinedAt = Number.NEGATIVE_INFINITY,
+  ): Promise<TicketState> {
     signal.throwIfAborted()
     const group = this.#group(statements, keepMs)
     const digest = announcementOf(ticket)
@@ -61,10 +77,15 @@ export class QueueWaiters {
         signal.addEventListener('abort', abort, { once: true })
         group.waiters.set(ticket, waiter)
         this.#byDigest.set(digest, waiter)
-        this.#unsubscribe ??= runWithoutAmbientTenant(() => this.#subscribe())
-        group.fresh.push(ticket)
-        group.freshTimer ??= setTimeout(() => this.#askForFresh(group), FRESH_MS)
-        if (group.timer === undefined) this.#schedule(group, FAST_POLL_MS)
+        clearTimeout(this.#lingerTimer)
+        this.#unsubscribe ??= runWithoutAmbientTenant(() => this.#subscribe(statements))
+        if (this.#unclaimed.delete(digest)) {
+          void this.#renew(group, [ticket])
+        } else if (!(this.#listeningSince !== undefined && this.#listeningSince <= joinedAt)) {
+          group.fresh.push(ticket)
+          group.freshTimer ??= setTimeout(() => this.#askForFresh(group), FRESH_MS)
+        }
+        if (group.timer === undefined) this.#schedule(group, this.#pollMs(group))
       })
     } finally {
       signal.removeEventListener('abort', abort!)
@@ -76,26 +97,38 @@ export class QueueWaiters {
 
   /** Slots may be free: asks for those that this process waits for in the queue, unless they are announced anyway. */
   freed(queue: string): void {
-    if (this.#listening) return
+    if (this.#listeningSince !== undefined) return
     for (const group of this.#groups.values()) if (group.statements.queue === queue) this.#schedule(group, 0)
   }
 
-  #subscribe(): () => void {
+  #subscribe(statements: QueueStatements): () => void {
     return this.#notifications.subscribe('rowhouse_queues', {
       notified: (payload) => {
-        this.#listening = true
+        this.#listeningSince ??= performance.now()
         const waiter = this.#byDigest.get(payload)
         if (waiter !== undefined) void this.#renew(waiter.group, [waiter.ticket])
+        else this.#remember(payload)
       },
       lost: () => {
-        this.#listening = false
+        this.#listeningSince = undefined
+        this.#unclaimed.clear()
         this.#pollAll()
       },
+      // Behind a pooler, or on an embedded Postgres, nothing may ever be heard: the first announcement tells.
       listening: () => {
-        this.#listening = true
         this.#pollAll()
+        void statements.announceNothing().catch(() => {})
       },
     })
+  }
+
+  #remember(payload: string): void {
+    this.#unclaimed.add(payload)
+    if (this.#unclaimed.size <= UNCLAIMED) return
+    for (const oldest of this.#unclaimed) {
+      this.#unclaimed.delete(oldest)
+      return
+    }
   }
 
   #pollAll(): void {
@@ -128,9 +161,18 @@ export class QueueWaiters {
     clearTimeout(group.freshTimer)
     if (this.#groups.get(group.key) === group) this.#groups.delete(group.key)
     if (this.#groups.size > 0) return
-    this.#unsubscribe?.()
-    this.#unsubscribe = undefined
-    this.#listening = false
+    clearTimeout(this.#lingerTimer)
+    this.#lingerTimer = setTimeout(() => {
+      this.#unsubscribe?.()
+      this.#unsubscribe = undefined
+      this.#listeningSince = undefined
+      this.#unclaimed.clear()
+    }, LINGER_MS).unref()
+  }
+
+  #pollMs({ keepMs }: Group): number {
+    const pause = this.#listeningSince === undefined ? FAST_POLL_MS : SLOW_POLL_MS
+    return Math.min(keepMs / 3, pause * (0.75 + Math.random() / 2))
   }
 
   #schedule(group: Group, inMs: number): void {
@@ -150,32 +192,25 @@ export class QueueWaiters {
     try {
       const tickets = [...group.waiters.keys()]
       for (let from = 0; from < tickets.length; from += BATCH) {
-        const granted = await this.#renew(group, tickets.slice(from, from + BATCH))
-        // It was not announced, as on an embedded Postgres; or will be now, which mends this.
-        if (granted) this.#listening = false
+        await this.#renew(group, tickets.slice(from, from + BATCH))
       }
     } finally {
       group.polling = false
-      const pause = this.#listening ? SLOW_POLL_MS : FAST_POLL_MS
-      if (group.waiters.size > 0) this.#schedule(group, Math.min(group.keepMs / 3, pause * (0.75 + Math.random() / 2)))
+      if (group.waiters.size > 0) this.#schedule(group, this.#pollMs(group))
     }
   }
 
-  /** Asks for tickets; true when one of them got its slot. */
-  async #renew(group: Group, tickets: readonly string[]): Promise<boolean> {
-    let granted = false
+  /** Asks for tickets, and tells those who wait for one that doesn't wait any more. */
+  async #renew(group: Group, tickets: readonly string[]): Promise<void> {
     try {
       for (const state of await group.statements.renew(tickets)) {
-        if (state.status === 'waiting') continue
-        granted ||= state.status === 'running'
-        group.waiters.get(state.ticket)?.resolve(state)
+        if (state.status !== 'waiting') group.waiters.get(state.ticket)?.resolve(state)
       }
     } catch (error) {
       // What may pass is tried again, until the deadline of each.
-      if (!(error instanceof RowhouseError) || error.retryable) return false
+      if (!(error instanceof RowhouseError) || error.retryable) return
       for (const ticket of tickets) group.waiters.get(ticket)?.reject(error)
     }
-    return granted
   }
 }
 

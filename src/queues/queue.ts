@@ -123,6 +123,7 @@ export class Queue {
       request: parsed,
       deadline: sent + parsed.deadlineMs,
       state,
+      joinedAt: sent,
     })
   }
 

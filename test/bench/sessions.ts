@@ -94,7 +94,7 @@ async function provision(operator: pg.Client, tenants: number): Promise<void> {
 async function fill(owner: pg.Client, tenants: number, messages: number): Promise<void> {
   await owner.query('truncate plain_messages, plain_sessions')
   await owner.query('set role rowhouse_owner')
-  await owner.query('truncate rowhouse.messages, rowhouse.sessions')
+  await owner.query('truncate rowhouse.sessions cascade')
   await owner.query('reset role')
   const perTenant = Math.max(1, Math.round(messages / tenants / 100))
   for (let tenant = 1; tenant <= tenants; tenant++) {

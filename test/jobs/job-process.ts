@@ -1,10 +1,10 @@
-// A worker: node job-process.ts <url of the application> <url of the owner> <id of the tenant that hangs>
+// A worker: node job-process.ts <url of the application> <url of the owner> <whether the first attempt hangs> <lease>
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createRowhouse, defineJobs, type RunningJob } from '../../src/index.ts'
 import { tableQueue, takeWakeUp } from './table-queue.ts'
 
-const [connectionString, ownerUrl, hangs] = process.argv.slice(2) as [string, string, string]
+const [connectionString, ownerUrl, hangs, leaseMs] = process.argv.slice(2) as [string, string, string, string]
 const rowhouse = createRowhouse({ connectionString, poolOptions: { max: 3 } })
 const owner = new pg.Client(ownerUrl)
 await owner.connect()
@@ -12,7 +12,7 @@ const jobs = defineJobs(rowhouse, {
   queue: tableQueue,
   tasks: {
     count: {
-      leaseMs: 500,
+      leaseMs: Number(leaseMs),
       handler: async (_payload: null, job: RunningJob) => {
         await job.step('before', () => job.tenant.state.increment('before'))
         if (hangs === 'yes' && job.attempt === 1) {
@@ -24,6 +24,7 @@ const jobs = defineJobs(rowhouse, {
     },
   },
 })
+process.send!('ready')
 for (;;) {
   const payload = await takeWakeUp(owner)
   if (payload === undefined) await sleep(50)

@@ -16,16 +16,20 @@ afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL')
 })
 
-function start(hangs: boolean): ChildProcess {
+/** Long enough that a worker which is alive renews it on a busy machine. */
+const leaseMs = 2000
+
+async function start(hangs: boolean): Promise<ChildProcess> {
   const program = join(import.meta.dirname, 'job-process.ts')
-  const child = fork(program, [database.url('app'), database.url('owner'), hangs ? 'yes' : 'no'])
+  const child = fork(program, [database.url('app'), database.url('owner'), hangs ? 'yes' : 'no', `${leaseMs}`])
   children.push(child)
+  await said(child, 'ready')
   return child
 }
 
-async function atWork(child: ChildProcess): Promise<void> {
-  await new Promise((resolve, reject) => {
-    child.once('message', resolve)
+async function said(child: ChildProcess, what: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    child.on('message', (message) => message === what && resolve())
     child.once('exit', (code) => reject(new Error(`the process ended with ${code}`)))
   })
 }
@@ -33,20 +37,21 @@ async function atWork(child: ChildProcess): Promise<void> {
 test('another worker takes the job of one that was killed, and leaves out its steps', async () => {
   const jobs = defineJobs(fixture.rowhouse, {
     queue: tableQueue,
-    tasks: { count: { handler: () => {}, leaseMs: 500 } },
+    tasks: { count: { handler: () => {}, leaseMs } },
   })
-  const child = start(true)
+  const child = await start(true)
+  const atWork = said(child, 'at work')
   const { id } = await jobs.enqueue('count', null, { tenantId: ACME })
-  await atWork(child)
+  await atWork
   const state = fixture.rowhouse.tenant(ACME).state
 
   // The control: a worker that lives keeps its job, however long it takes.
-  start(false)
-  await sleep(1500)
+  await start(false)
+  await sleep(2.5 * leaseMs)
   expect(await jobs.get(id, { tenantId: ACME })).toMatchObject({ status: 'running', attempts: 1 })
 
   child.kill('SIGKILL')
-  await expect.poll(async () => (await jobs.get(id, { tenantId: ACME }))!.status, { timeout: 10_000 }).toBe('done')
+  await expect.poll(async () => (await jobs.get(id, { tenantId: ACME }))!.status).toBe('done')
   expect(await jobs.get(id, { tenantId: ACME })).toMatchObject({ attempts: 2 })
   expect([await state.get('before'), await state.get('after')]).toEqual([1, 1])
 })
@@ -54,13 +59,14 @@ test('another worker takes the job of one that was killed, and leaves out its st
 test('a job whose worker was killed in its last attempt has failed', async () => {
   const jobs = defineJobs(fixture.rowhouse, {
     queue: tableQueue,
-    tasks: { count: { handler: () => {}, leaseMs: 500, maxAttempts: 1 } },
+    tasks: { count: { handler: () => {}, leaseMs, maxAttempts: 1 } },
   })
-  const child = start(true)
+  const child = await start(true)
+  const atWork = said(child, 'at work')
   const { id } = await jobs.enqueue('count', null, { tenantId: ACME })
-  await atWork(child)
+  await atWork
   child.kill('SIGKILL')
-  start(false)
-  await expect.poll(async () => (await jobs.get(id, { tenantId: ACME }))!.status, { timeout: 10_000 }).toBe('failed')
+  await start(false)
+  await expect.poll(async () => (await jobs.get(id, { tenantId: ACME }))!.status).toBe('failed')
   expect(await jobs.get(id, { tenantId: ACME })).toMatchObject({ attempts: 1, lastError: 'job_lost' })
 })

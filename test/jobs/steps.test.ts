@@ -201,12 +201,12 @@ test('an attempt that was overtaken records nothing', async () => {
 
 test('a long transaction keeps the job', needs('parallelBackends'), async () => {
   fixture.handler = async (_payload, job: RunningJob) => {
-    await job.transaction('long', (db) => sql`select pg_sleep(0.7)`.execute(db).then(() => 1))
+    await job.transaction('long', (db) => sql`select pg_sleep(2.8)`.execute(db).then(() => 1))
     job.signal.throwIfAborted()
   }
   const { id } = await fixture.jobs.enqueue('short', 1, inAcme)
   const working = fixture.jobs.work(await takeWakeUp(fixture.owner))
-  await new Promise((resolve) => setTimeout(resolve, 400))
+  await new Promise((resolve) => setTimeout(resolve, 1600))
   // The lease has run out by now; who wants the job waits for the transaction, which has renewed it.
   await fixture.drain()
   await working

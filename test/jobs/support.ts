@@ -31,7 +31,7 @@ export function useJobs(database: TestDatabase): JobsFixture {
       tasks: {
         act,
         other: act,
-        short: { handler: act, leaseMs: 300 },
+        short: { handler: act, leaseMs: 1200 },
         once: { handler: act, maxAttempts: 1 },
       },
       onError: (error) => fixture.errors.push(error),

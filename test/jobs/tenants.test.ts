@@ -79,8 +79,8 @@ test('a tenant that is suspended while its job runs: the job is told, and the at
   await jobs.work(await takeWakeUp(owner))
   expect(seen).toEqual(['tenant_suspended'])
   expect(fixture.errors).toMatchObject([{ code: 'tenant_suspended' }])
-  await new Promise((resolve) => setTimeout(resolve, 300))
-  await fixture.drain()
+  // The wake-up for the end of the lease.
+  await expect.poll(() => fixture.drain()).toBe(1)
   await rowhouse.tenants.resume(tenantId)
   await fixture.drain()
   expect(seen).toEqual(['tenant_suspended', 1])

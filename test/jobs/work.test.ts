@@ -1,6 +1,6 @@
 // Jobs run as their tenant, one attempt at a time; what fails is tried again, and what is forged finds nothing.
 import { sql } from 'kysely'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import { defineJobs, getCurrentTenant, type RunningJob } from '../../src/index.ts'
 import { ACME, GLOBEX } from '../audit/support.ts'
 import { useDatabase } from '../setup/database.ts'
@@ -159,12 +159,12 @@ test('a job that takes longer than its lease keeps it', async () => {
   let runs = 0
   fixture.handler = async () => {
     runs++
-    await new Promise((resolve) => setTimeout(resolve, 900))
+    await new Promise((resolve) => setTimeout(resolve, 3600))
   }
   const { id } = await fixture.jobs.enqueue('short', 1, inAcme)
   const payload = await takeWakeUp(fixture.owner)
   const working = fixture.jobs.work(payload)
-  await new Promise((resolve) => setTimeout(resolve, 450))
+  await new Promise((resolve) => setTimeout(resolve, 1800))
   // The wake-up for the end of the first lease: the lease goes on, and so does the watch over it.
   expect(await fixture.drain()).toBe(1)
   expect(await wakeUps(fixture.owner)).toHaveLength(1)
@@ -269,7 +269,7 @@ test('a wake-up that two workers get is worked on once', needs('parallelBackends
     async () => {
       fixture.handler = async () => {
         runs++
-        await vi.waitFor(() => expect(runs).toBeGreaterThan(1), 5000)
+        await expect.poll(() => runs).toBeGreaterThan(1)
       }
       await workThrice()
       expect(runs).toBeGreaterThan(1)

@@ -31,7 +31,7 @@ function start(...arguments_: string[]): Promise<{ child: ChildProcess; said: st
 test('the slot of a process that was killed comes back when its lease ends', async () => {
   await fixture.rowhouse.queues.define('held', { slots: 1 })
   const { child } = await start('killed', 'held', 'hold', '{"leaseMs": 1000}')
-  const waiting = fixture.rowhouse.tenant('alive').queue('held').acquire({ deadlineMs: 10_000 })
+  const waiting = fixture.rowhouse.tenant('alive').queue('held').acquire({ deadlineMs: 50_000 })
   child.kill('SIGKILL')
   const slot = await waiting
   expect(await slot.release()).toBe(true)
@@ -39,20 +39,20 @@ test('the slot of a process that was killed comes back when its lease ends', asy
 
 test('the control: while the process lives it keeps its slot', async () => {
   await fixture.rowhouse.queues.define('kept', { slots: 1 })
-  await start('killed', 'kept', 'hold', '{"leaseMs": 1000}')
-  const waiting = fixture.rowhouse.tenant('alive').queue('kept').acquire({ deadlineMs: 2500 })
+  await start('killed', 'kept', 'hold', '{"leaseMs": 2000}')
+  const waiting = fixture.rowhouse.tenant('alive').queue('kept').acquire({ deadlineMs: 5000 })
   await expect(waiting).rejects.toMatchObject({ code: 'queue_timeout' })
 })
 
 test('a process that was killed while it waited holds nobody up, and its ticket can go on elsewhere', async () => {
   await fixture.rowhouse.queues.define('place', { slots: 1 })
   const held = await fixture.rowhouse.tenant('alive').queue('place').acquire()
-  const { child, said: ticket } = await start('killed', 'place', 'wait', '{"keepMs": 1500, "deadlineMs": 60000}')
+  const { child, said: ticket } = await start('killed', 'place', 'wait', '{"keepMs": 4000, "deadlineMs": 60000}')
   child.kill('SIGKILL')
   const killed = fixture.rowhouse.tenant('killed').queue('place')
   expect((await killed.position(ticket)).status).toBe('waiting')
   // It is first, and gets the slot; nobody renews it, so the next one gets it.
-  const waiting = fixture.rowhouse.tenant('alive').queue('place').acquire({ deadlineMs: 10_000 })
+  const waiting = fixture.rowhouse.tenant('alive').queue('place').acquire({ deadlineMs: 50_000 })
   await held.release()
   const slot = await waiting
   expect((await killed.position(ticket)).status).toBe('gone')
@@ -67,9 +67,7 @@ test('a process that was killed while it waited holds nobody up, and its ticket 
   await (await adopted).release()
 })
 
-test('four processes never use more slots than there are, and all requests are served', {
-  timeout: 60_000,
-}, async () => {
+test('four processes never use more slots than there are, and all requests are served', async () => {
   await fixture.rowhouse.queues.define('shared', { slots: 3 })
   await Promise.all(['p-1', 'p-2', 'p-3', 'p-1'].map((tenant) => start(tenant, 'shared', 'work', '{"requests": 25}')))
   const owner = await database.connect('owner')

@@ -1,6 +1,6 @@
 // tenant.queue: waiting for slots, giving them back, deadlines, cancellation, limits, and what it refuses.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { beforeAll, describe, expect, test, vi } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { QueueTimeoutError, type Rowhouse, TenantSuspendedError } from '../../src/index.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
@@ -55,11 +55,11 @@ describe('run', () => {
     const { one, two, name } = await open()
     await one.run(
       async ({ signal }) => {
-        await sleep(700)
+        await sleep(4000)
         expect(signal.aborted).toBe(false)
         expect(await two.utilization()).toMatchObject({ running: 0 })
       },
-      { leaseMs: 300 },
+      { leaseMs: 1500 },
     )
     const owner = await database.connect('owner')
     const lost = one.run(
@@ -68,7 +68,7 @@ describe('run', () => {
           `begin; set local role rowhouse_owner; update rowhouse.queue_tickets set expires_at = '-infinity' where queue = '${name}'; commit`,
         )
         const next = await two.acquire()
-        await vi.waitFor(() => expect(signal.aborted).toBe(true), { timeout: 3000 })
+        await expect.poll(() => signal.aborted).toBe(true)
         await next.release()
         return (signal.reason as { code: string }).code
       },
@@ -203,7 +203,7 @@ describe('deadlines and cancellation', () => {
     await sleep(50)
     giveUp.abort(new Error('enough'))
     await expect(waiting).rejects.toThrow('enough')
-    await vi.waitFor(async () => expect(await two.utilization()).toMatchObject({ waiting: 0 }))
+    await expect.poll(() => two.utilization()).toMatchObject({ waiting: 0 })
     await held.release()
     const stop = new AbortController()
     const work = one.run(
@@ -270,7 +270,7 @@ describe('tenants that may not work', () => {
     const queue = rowhouse.tenant('leaving').queue(name)
     await queue.acquire()
     const waiting = queue.acquire()
-    await vi.waitFor(async () => expect(await queue.utilization()).toMatchObject({ waiting: 1 }))
+    await expect.poll(() => queue.utilization()).toMatchObject({ waiting: 1 })
     await rowhouse.tenants.suspend('leaving')
     await expect(waiting).rejects.toBeInstanceOf(TenantSuspendedError)
     expect(await rowhouse.queues.utilization(name)).toMatchObject([{ running: 1, waiting: 0 }])

@@ -101,25 +101,33 @@ describe('a listening connection that the network forgot', () => {
   test('is noticed by asking it, and opened again', async () => {
     const { proxy, pool } = await throughProxy()
     await using _proxy = proxy
-    const notifications = new Notifications(new ConnectionSource({ pool, owned: false, pipeline: false }), {
-      pingMs: 100,
-    })
-    const events: string[] = []
-    notifications.subscribe('rowhouse_channels', {
-      notified: (payload) => events.push(payload),
-      lost: () => events.push('lost'),
-      listening: () => events.push('listening'),
-    })
-    await expect.poll(() => events).toEqual(['listening'])
-    await sleep(400)
+    const open = (pingMs: number) => {
+      const notifications = new Notifications(new ConnectionSource({ pool, owned: false, pipeline: false }), { pingMs })
+      const events: string[] = []
+      notifications.subscribe('rowhouse_channels', {
+        notified: (payload) => events.push(payload),
+        lost: () => events.push('lost'),
+        listening: () => events.push('listening'),
+      })
+      return { notifications, events }
+    }
+    const [asking, silent] = [open(1000), open(60_000)]
+    for (const { events } of [asking, silent]) await expect.poll(() => events).toEqual(['listening'])
+    await sleep(2500)
     // The control: one that answers is left alone.
-    expect(events).toEqual(['listening'])
+    expect(asking.events).toEqual(['listening'])
     proxy.halfOpen()
     proxy.resume()
-    await expect.poll(() => events, { timeout: 5000 }).toEqual(['listening', 'lost', 'listening'])
+    await expect.poll(() => asking.events).toEqual(['listening', 'lost', 'listening'])
     await fixture.app.query("notify rowhouse_channels, 'heard'")
-    await expect.poll(() => events.at(-1)).toBe('heard')
-    await notifications.close()
+    await expect.poll(() => asking.events.at(-1)).toBe('heard')
+    // The control: without asking nobody notices.
+    expect(silent.events).toEqual(['listening'])
+    await asking.notifications.close()
+    // And closing does not wait for a connection on which nobody answers.
+    const begun = performance.now()
+    await silent.notifications.close()
+    expect(performance.now() - begun).toBeLessThan(10_000)
   })
 })
 

@@ -96,25 +96,79 @@ test('a connection cut at any moment leaves whole appends, and an expected lengt
   expect(texts((await straight.messages(id)).messages)).toEqual(expected)
 })
 
+test('backends that are terminated at any moment lose and double nothing, whoever writes', {
+  ...needs('parallelBackends', 'superuser'),
+  timeout: 120_000,
+}, async () => {
+  const rowhouse = createRowhouse({ connectionString: database.url('app'), poolOptions: { max: 4 } })
+  const superuser = await database.connect('superuser')
+  const { sessions } = rowhouse.tenant(ACME)
+  const { id } = await fixture.acme.sessions.create()
+  let writing = true
+  let broken = 0
+  // Each message is to be written once: whoever does not know asks whether it is there before writing it again.
+  const write = async (text: string) => {
+    for (;;) {
+      try {
+        const { messages } = await sessions.messages(id, { limit: 1000 })
+        if (texts(messages).includes(text)) return
+        await sessions.append(id, [say(text)], { expectedLength: messages.length })
+        return
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'session_changed') broken++
+      }
+    }
+  }
+  const terminate = async () => {
+    while (writing) {
+      await superuser.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like '%append_messages%' and pid <> pg_backend_pid() order by random() limit 1",
+      )
+      await sleep(3)
+    }
+  }
+  const terminating = terminate()
+  const write20 = async (writer: number) => {
+    for (let round = 0; round < 20; round++) await write(`${writer}.${round}`)
+  }
+  await Promise.all([0, 1, 2, 3].map(write20))
+  writing = false
+  await terminating
+  await rowhouse.close()
+  const found = texts((await fixture.acme.sessions.messages(id, { limit: 1000 })).messages) as string[]
+  expect(found).toHaveLength(80)
+  expect(new Set(found).size).toBe(80)
+  for (const writer of [0, 1, 2, 3]) {
+    const own = found.filter((text) => text.startsWith(`${writer}.`))
+    expect(own).toEqual(Array.from({ length: 20 }, (_, round) => `${writer}.${round}`))
+  }
+  expect(await fixture.acme.sessions.get(id)).toMatchObject({ messageCount: 80 })
+  // It did happen.
+  expect(broken).toBeGreaterThan(0)
+})
+
 test('no connection left in the pool: a clear error, and nothing written', needs('parallelBackends'), async () => {
-  const rowhouse = createRowhouse({ pool: database.pool('app', { max: 1, connectionTimeoutMillis: 200 }) })
+  const pool = database.pool('app', { max: 1 })
+  const rowhouse = createRowhouse({ pool })
   const { sessions } = rowhouse.tenant(ACME)
   const { id } = await sessions.create()
-  let release = () => {}
+  // From here on: to connect takes as long as it takes.
+  pool.options.connectionTimeoutMillis = 200
+  const holding = Promise.withResolvers<void>()
+  const release = Promise.withResolvers<void>()
   const held = rowhouse.withTenant(ACME, async (_db, tenant) => {
     await tenant.sessions.get(id)
-    await new Promise<void>((resolve) => {
-      release = resolve
-    })
+    holding.resolve()
+    await release.promise
   })
-  await sleep(50)
+  await holding.promise
   const error = await expectError(
     sessions.append(id, [say('late')]),
     'connection_failed',
     'connections of the pool are in use',
   )
   expect(error.retryable).toBe(true)
-  release()
+  release.resolve()
   await held
   expect((await sessions.messages(id)).messages).toEqual([])
   await sessions.append(id, [say('now')])
