@@ -63,6 +63,7 @@ export class ContextRuntime {
   /** Of handles without options, by tenant: making them anew costs as much as compiling a query. */
   readonly #identities = new BoundedMap<SessionIdentity>()
   readonly #handles = new BoundedMap<Kysely<any>>()
+  readonly #callHandles = new BoundedMap<Kysely<any>>()
 
   constructor({
     source,
@@ -123,12 +124,24 @@ export class ContextRuntime {
     return hasNoOptions(options) ? this.#handles.getOrMake(tenantId, make) : make()
   }
 
+  /** The same for single calls of functions of rowhouse that leave nothing on a connection. */
+  createCallKysely(tenantId: string, options: ContextOptions): Kysely<any> {
+    const make = () =>
+      this.#createHandle(tenantId, options, this.identify(tenantId, options), { leavesNothing: true }).withoutPlugins()
+    return hasNoOptions(options) ? this.#callHandles.getOrMake(tenantId, make) : make()
+  }
+
   /** The same for transactions that only settle calls. */
   createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
     return this.#createHandle(tenantId, options, this.#identify(tenantId, options, true))
   }
 
-  #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
+  #createHandle<DB>(
+    tenantId: string,
+    options: ContextOptions,
+    identity: SessionIdentity,
+    traces: { readonly leavesNothing?: boolean } = {},
+  ): Kysely<DB> {
     const context = this.#connectionContext
     const join = () => joinAmbientTenant(tenantId, this.source, options)
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
@@ -143,7 +156,7 @@ export class ContextRuntime {
       }
     }
     const inSessions = onConnectionsOf(provider(false))
-    const single = singleStatements(this.source, identity, context.log)
+    const single = singleStatements(this.source, identity, context.log, traces)
     return this.#createKysely<DB>(tenantId, {
       ...inSessions,
       executeSingle: async (query) => {

@@ -55,7 +55,7 @@ test('the second call waits for the first, and is denied by what is left then', 
 test('negative control: without the lock it is admitted by what was left before, and only the constraint stops it', async () => {
   const superuser = await database.connect('superuser')
   const { rows } = await superuser.query<{ source: string }>(
-    `select pg_get_functiondef('rowhouse.open_account(text)'::regprocedure) as source`,
+    `select pg_get_functiondef('rowhouse.lock_account(text[])'::regprocedure) as source`,
   )
   const { source } = rows[0]!
   expect(source).toContain('for update of a')
