@@ -240,37 +240,25 @@ $$;
 comment on function rowhouse.guard_tenant_write() is
   'Statement trigger of every tenant table: a write takes the shared lock of its tenant and checks its status again, so that no row is written while or after the tenant is erased, whatever client wrote it.';
 
-create or replace function rowhouse.find_lock_key(p_tenant text) returns bigint
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_believed boolean;
-  v_lock_key bigint;
-begin
-  -- As in guard_tenant_write.
-  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, p_tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
-    into v_believed, v_lock_key
-    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = p_tenant;
-  if v_believed is not true then
-    perform rowhouse.sealed_tenant();
-  end if;
-  return v_lock_key;
-end
-$$;
-
-comment on function rowhouse.find_lock_key(text) is
-  'The lock_key of the tenant of the transaction, null when there is no such tenant; raises RH007 when the transaction is not believed. The rights of the caller are those of rowhouse_owner.';
-
 create or replace function rowhouse.enter_tenant_write(p_statuses text[] default '{active}') returns text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant text := rowhouse.require_tenant();
-  v_status text := rowhouse.lock_tenant_shared(v_tenant, rowhouse.find_lock_key(v_tenant));
+  v_believed boolean;
+  v_lock_key bigint;
+  v_status text;
 begin
+  -- As in guard_tenant_write.
+  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
+    into v_believed, v_lock_key
+    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
+  if v_believed is not true then
+    perform rowhouse.sealed_tenant();
+  end if;
+  v_status := rowhouse.lock_tenant_shared(v_tenant, v_lock_key);
   if v_status is null or v_status <> all (p_statuses) then
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;
@@ -325,7 +313,7 @@ comment on function rowhouse.startup_check(name[]) is
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
-  rowhouse.guard_tenant_write(), rowhouse.find_lock_key(text), rowhouse.enter_tenant_write(text[]), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
+  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.startup_check(name[])
   from public;
 

@@ -12,8 +12,8 @@ export interface TenantExecutor {
   /** Runs statements as the tenant. Statements name their tables with the schema. */
   readonly db: Kysely<any>
   /**
-   * The same for a call of a function of rowhouse, alone in its statement, that leaves nothing on a connection: no
-   * settings, cursors, temporary objects, locks. The connection is not cleaned after it.
+   * The same for a call of a function of rowhouse, alone in its statement, that enters the tenant itself
+   * (rowhouse.lock_account) and leaves nothing on a connection: no settings, cursors, temporary objects, locks.
    */
   readonly calls: Kysely<any>
   /**
