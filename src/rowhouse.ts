@@ -364,6 +364,7 @@ function openTenantContext<DB>(
   return new TenantContext<DB>({
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
+    createCallKysely: () => runtime.createCallKysely(id, parsed),
     run: (fn) => withTenant(runtime, id, fn, parsed),
     runtime,
     identity: parsed,

@@ -52,7 +52,7 @@ comment on function rowhouse.try_circuits(text, text, text, timestamptz) is
   'Lets the call that is being admitted be the one that tries, until its lease ends; others wait that long.';
 
 create or replace function rowhouse.note_outcome(
-  p_tenant text, p_circuit text, p_request_id text, p_failed boolean, p_cost numeric, p_account record
+  p_account record, p_circuit text, p_request_id text, p_failed boolean, p_cost numeric
 ) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -70,17 +70,17 @@ begin
     set status = case when p_failed then 'open' else 'closed' end, reason = case when p_failed then c.reason end,
       retry_at = case when p_failed then p_account.opened_at + v_pause end, trying = null,
       window_start = p_account.opened_at, calls = 0, errors = 0, spent = 0
-    where c.tenant_id = p_tenant and c.circuit in ('', p_circuit) and c.status = 'half_open' and c.trying = p_request_id;
+    where c.tenant_id = p_account.tenant and c.circuit in ('', p_circuit) and c.status = 'half_open' and c.trying = p_request_id;
   if v_rule.tier is null then
     return;
   end if;
-  insert into rowhouse.circuits as c (tenant_id, circuit, window_start) values (p_tenant, p_circuit, p_account.opened_at)
+  insert into rowhouse.circuits as c (tenant_id, circuit, window_start) values (p_account.tenant, p_circuit, p_account.opened_at)
     on conflict (tenant_id, circuit) do update
       set window_start = excluded.window_start, calls = 0, errors = 0, spent = 0
       where c.window_start < excluded.window_start - v_rule.window_ms * interval '1 millisecond';
   update rowhouse.circuits c
     set calls = c.calls + 1, errors = c.errors + p_failed::integer, spent = c.spent + p_cost
-    where c.tenant_id = p_tenant and c.circuit = p_circuit
+    where c.tenant_id = p_account.tenant and c.circuit = p_circuit
     returning c.* into v_circuit;
   v_cause := case
     when v_circuit.status <> 'closed' then null
@@ -91,13 +91,13 @@ begin
   if v_cause is not null then
     update rowhouse.circuits c
       set status = 'open', reason = v_cause, retry_at = p_account.opened_at + v_pause
-      where c.tenant_id = p_tenant and c.circuit = p_circuit;
+      where c.tenant_id = p_account.tenant and c.circuit = p_circuit;
   end if;
 end
 $$;
 
-comment on function rowhouse.note_outcome(text, text, text, boolean, numeric, record) is
-  'Counts a call that ended, opens its circuit when the rule of the tier says so, and closes or opens the one that the call tried. p_account: as open_account returns it.';
+comment on function rowhouse.note_outcome(record, text, text, boolean, numeric) is
+  'Counts a call that ended, opens its circuit when the rule of the tier says so, and closes or opens the one that the call tried. p_account: as lock_account returns it.';
 
 -- Operators ------------------------------------------------------------------------------------------------------------
 
@@ -111,8 +111,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   v_before := rowhouse.work_as(p_tenant, false);
-  perform rowhouse.enter_tenant_write();
-  v_account := rowhouse.open_account(p_tenant);
+  v_account := rowhouse.open_account();
   insert into rowhouse.circuits (tenant_id, circuit, status, reason, retry_at, window_start)
     values (p_tenant, p_circuit, 'open', p_reason, v_account.opened_at + p_pause_ms * interval '1 millisecond', v_account.opened_at)
     on conflict (tenant_id, circuit) do update
@@ -137,8 +136,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   v_before := rowhouse.work_as(p_tenant, false);
-  perform rowhouse.enter_tenant_write();
-  v_account := rowhouse.open_account(p_tenant);
+  v_account := rowhouse.open_account();
   update rowhouse.circuits c
     set status = 'closed', reason = null, retry_at = null, trying = null, window_start = v_account.opened_at, calls = 0, errors = 0, spent = 0
     where c.tenant_id = p_tenant and c.circuit = p_circuit;
@@ -183,7 +181,7 @@ comment on function rowhouse.unset_circuit_rule(text) is 'Removes the rule of a 
 
 revoke execute on function
   rowhouse.circuit_denial(text, text, timestamptz), rowhouse.try_circuits(text, text, text, timestamptz),
-  rowhouse.note_outcome(text, text, text, boolean, numeric, record), rowhouse.trip_circuit(text, text, text, integer),
+  rowhouse.note_outcome(record, text, text, boolean, numeric), rowhouse.trip_circuit(text, text, text, integer),
   rowhouse.reset_circuit(text, text), rowhouse.set_circuit_rule(text, integer, integer, integer, numeric, integer),
   rowhouse.unset_circuit_rule(text)
   from public;

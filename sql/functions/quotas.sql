@@ -1,7 +1,7 @@
 -- Quotas and budgets: which limits hold for a tenant, and what it used of them.
 --
--- Everything that changes counters first locks the row of the tenant's account (open_account), reads the time after
--- that, and gives back what expired. So the counters of a tenant change in one order, and there is nothing to deadlock on.
+-- Everything that changes counters first locks the row of the tenant's account (lock_account), reads the time after
+-- that, and whatever needs room gives back what expired. So the counters of a tenant change in one order, and there is nothing to deadlock on.
 -- Depends on: protect.sql, context.sql, locks.sql, rowhouse.quotas. Proven by: test/budgets.
 
 select rowhouse.protect_table('rowhouse.quota_overrides');
@@ -38,38 +38,50 @@ $$;
 
 -- Periods --------------------------------------------------------------------------------------------------------------
 
-create or replace function rowhouse.quota_period(
-  p_period text, p_window_ms bigint, p_time_zone text, p_at timestamptz,
-  out period_start timestamptz, out period_end timestamptz, out counted_from timestamptz
-)
-  language plpgsql stable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_ms bigint;
-  v_bucket bigint;
-begin
-  if p_period in ('total', 'request') then
-    period_start := 'epoch';
-    counted_from := period_start;
-  elsif p_period = 'rolling' then
-    -- A bucket counts until all of it is older than the window.
-    v_ms := floor(extract(epoch from p_at) * 1000);
-    v_bucket := (p_window_ms + 59) / 60;
-    period_start := to_timestamp(v_ms / v_bucket * v_bucket / 1000.0);
-    counted_from := to_timestamp((v_ms - p_window_ms) / v_bucket * v_bucket / 1000.0);
-    period_end := p_at + p_window_ms * interval '1 millisecond';
-  else
-    period_start := date_trunc(p_period, p_at, p_time_zone);
-    counted_from := period_start;
-    -- By the calendar of the zone: a day may have 23 or 25 hours.
-    period_end := (period_start at time zone p_time_zone + ('1 ' || p_period)::interval) at time zone p_time_zone;
-  end if;
-end
-$$;
+-- Plain SQL over their arguments, so that the planner inlines them: each decision needs them for each quota.
+-- The period of a quota that is not rolling counts from its start to its end; the buckets of a rolling one are sixtieths.
 
-comment on function rowhouse.quota_period(text, bigint, text, timestamptz) is
-  'The period of a quota at a time: of which counters what is used then is booked (period_start), from which on counters count (counted_from), and when what is booked then is free again at the latest (period_end; null: never).';
+create or replace function rowhouse.rolling_bucket(p_window_ms bigint, p_at timestamptz, p_back_ms bigint) returns timestamptz
+  language sql immutable parallel safe
+  return to_timestamp(
+    (floor(extract(epoch from p_at) * 1000)::bigint - p_back_ms) / ((p_window_ms + 59) / 60) * ((p_window_ms + 59) / 60) / 1000.0);
+
+comment on function rowhouse.rolling_bucket(bigint, timestamptz, bigint) is
+  'When the bucket of a rolling quota begins, a sixtieth of its window long, that holds the moment p_back_ms before p_at.';
+
+create or replace function rowhouse.quota_period_start(p_period text, p_window_ms bigint, p_time_zone text, p_at timestamptz)
+  returns timestamptz
+  language sql stable parallel safe
+  return case
+    when p_period in ('total', 'request') then 'epoch'::timestamptz
+    when p_period = 'rolling' then rowhouse.rolling_bucket(p_window_ms, p_at, 0)
+    else date_trunc(p_period, p_at, p_time_zone)
+  end;
+
+comment on function rowhouse.quota_period_start(text, bigint, text, timestamptz) is
+  'When the period of a quota began of which counter is booked what is used at a time.';
+
+create or replace function rowhouse.quota_counted_from(p_window_ms bigint, p_period_start timestamptz, p_at timestamptz)
+  returns timestamptz
+  language sql stable parallel safe
+  -- A bucket counts until all of it is older than the window.
+  return case when p_window_ms is null then p_period_start else rowhouse.rolling_bucket(p_window_ms, p_at, p_window_ms) end;
+
+comment on function rowhouse.quota_counted_from(bigint, timestamptz, timestamptz) is
+  'From which period on the counters of a quota count at a time.';
+
+create or replace function rowhouse.quota_period_end(p_period text, p_window_ms bigint, p_time_zone text, p_at timestamptz)
+  returns timestamptz
+  language sql stable parallel safe
+  return case
+    when p_period = 'rolling' then p_at + p_window_ms * interval '1 millisecond'
+    when p_period not in ('total', 'request') then
+      -- By the calendar of the zone: a day may have 23 or 25 hours.
+      (date_trunc(p_period, p_at, p_time_zone) at time zone p_time_zone + ('1 ' || p_period)::interval) at time zone p_time_zone
+  end;
+
+comment on function rowhouse.quota_period_end(text, bigint, text, timestamptz) is
+  'When what is booked at a time is free again at the latest; null: never.';
 
 create or replace function rowhouse.effective_quotas(p_tenant text, p_tier text, p_time_zone text, p_at timestamptz)
   returns table (
@@ -84,18 +96,19 @@ begin
         case when o.name is not null then 'tenant' when d.name is not null then 'tier' else 'default' end,
         case when o.name is not null then o.hard_limit when d.name is not null then d.hard_limit else e.hard_limit end,
         case when o.name is not null then o.soft_limit when d.name is not null then d.soft_limit else e.soft_limit end,
-        p.period_start, p.period_end,
+        p.period_start, rowhouse.quota_period_end(q.period, q.window_ms, p_time_zone, p_at),
         coalesce(c.settled, 0), coalesce(c.reserved, 0), coalesce(c.overrun, 0), coalesce(c.counted, false)
       from rowhouse.quotas q
       left join rowhouse.quota_overrides o on o.tenant_id = p_tenant and o.name = q.name
       left join rowhouse.quota_defaults d on d.tier = p_tier and d.name = q.name
       left join rowhouse.quota_defaults e on e.tier = '*' and e.name = q.name
-      cross join lateral rowhouse.quota_period(q.period, q.window_ms, p_time_zone, p_at) p
-      left join lateral (
+      cross join lateral (values (rowhouse.quota_period_start(q.period, q.window_ms, p_time_zone, p_at))) p (period_start)
+      cross join lateral (
         select sum(n.settled) as settled, sum(n.reserved) as reserved, sum(n.overrun) as overrun,
             bool_or(n.period_start = p.period_start) as counted
           from rowhouse.quota_counters n
-          where n.tenant_id = p_tenant and n.name = q.name and n.period_start between p.counted_from and p.period_start) c on true
+          where n.tenant_id = p_tenant and n.name = q.name
+            and n.period_start between rowhouse.quota_counted_from(q.window_ms, p.period_start, p_at) and p.period_start) c
       where o.name is not null or d.name is not null or e.name is not null
       order by q.name;
 end
@@ -129,8 +142,7 @@ begin
           from rowhouse.reservations r
           cross join lateral unnest(r.quotas, r.periods, r.reserved) b (name, period_start, amount)
           where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_now and b.name = e.name
-            and b.period_start between (rowhouse.quota_period(e.period, e.window_ms, coalesce(a.time_zone, 'UTC'), v_now)).counted_from
-              and e.period_start) x
+            and b.period_start between rowhouse.quota_counted_from(e.window_ms, e.period_start, v_now) and e.period_start) x
       where t.tenant_id = v_tenant;
 end
 $$;
@@ -140,80 +152,154 @@ comment on function rowhouse.quota_status() is
 
 -- Accounts -------------------------------------------------------------------------------------------------------------
 
-create or replace function rowhouse.open_account(
-  p_tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
+create or replace function rowhouse.lock_account(
+  p_statuses text[] default '{active}',
+  out tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
 )
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_believed boolean;
+  v_lock_key bigint;
+  v_timeouts integer[];
+  v_limits_wait boolean;
+  v_current_key bigint;
+  v_status text;
   v_rolled_up_to timestamptz;
+  v_believes_status boolean;
+  v_entered boolean := false;
 begin
+  tenant := rowhouse.require_tenant();
+  -- As in enter_tenant_write; with the timeouts, because the client leaves rowhouse.enter out.
+  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, tenant)
+      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key, t.timeouts
+    into v_believed, v_lock_key, v_timeouts
+    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = tenant;
+  if v_believed is not true then
+    perform rowhouse.sealed_tenant();
+  end if;
+  -- A timeout of statements does not hold for the one that runs already; all that it waits for is these two locks.
+  v_limits_wait := least(v_timeouts[1], v_timeouts[2]) is not null and current_setting('lock_timeout') = '0';
+  if v_limits_wait then
+    execute format('set local lock_timeout = %s', least(v_timeouts[1], v_timeouts[2]));
+  end if;
+  -- As in lock_tenant_shared, but the status is read with the account, in a snapshot that is taken after this lock. A
+  -- transaction whose snapshot is older must look again.
+  v_believes_status := pg_advisory_xact_lock_shared(v_lock_key) is not null
+    and current_setting('transaction_isolation') = 'read committed';
   loop
-    select a.currency, a.time_zone, t.tier, a.rolled_up_to,
-        coalesce(a.models,
-          (select m.models from rowhouse.tier_models m where m.tier in (t.tier, '*') order by m.tier = '*' limit 1))
-      into currency, time_zone, tier, v_rolled_up_to, models
+    select a.currency, a.time_zone, a.models, a.rolled_up_to, t.tier, t.status, t.lock_key
+      into currency, time_zone, models, v_rolled_up_to, tier, v_status, v_current_key
       from rowhouse.accounts a
       join rowhouse.tenants t on t.tenant_id = a.tenant_id
-      where a.tenant_id = p_tenant and t.tenant_id = p_tenant
+      where a.tenant_id = tenant and t.tenant_id = tenant
       for update of a;
-    exit when found;
-    insert into rowhouse.accounts (tenant_id) values (p_tenant) on conflict (tenant_id) do nothing;
+    exit when found and (v_entered or v_believes_status and v_current_key = v_lock_key and v_status = any (p_statuses));
+    perform rowhouse.enter_tenant_write(p_statuses);
+    v_entered := true;
+    insert into rowhouse.accounts (tenant_id) values (tenant) on conflict (tenant_id) do nothing;
   end loop;
+  if v_limits_wait then
+    set local lock_timeout = 0;
+  end if;
   -- The row is locked: nobody's change to this tenant's counters has a later time. Nor is it rolled up already, even if
   -- the clock was set back.
   opened_at := greatest(clock_timestamp(), v_rolled_up_to + interval '1 microsecond');
+end
+$$;
+
+comment on function rowhouse.lock_account(text[]) is
+  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier) and the time of all decisions.';
+
+create or replace function rowhouse.open_account(
+  p_statuses text[] default '{active}',
+  out tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
+)
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select a.* into tenant, tier, currency, time_zone, models, opened_at from rowhouse.lock_account(p_statuses) a;
   if exists (
-    select from rowhouse.reservations r where r.tenant_id = p_tenant and r.status = 'active' and r.expires_at <= opened_at)
+    select from rowhouse.reservations r where r.tenant_id = tenant and r.status = 'active' and r.expires_at <= opened_at)
   then
-    perform rowhouse.expire_reservations(p_tenant, opened_at);
+    perform rowhouse.expire_reservations(tenant, opened_at);
   end if;
 end
 $$;
 
-comment on function rowhouse.open_account(text) is
-  'Locks the account of the tenant until the transaction ends, creates it if need be, gives back what expired reservations held, and returns how the tenant is billed, the models that it may use (null: all) and the time of all decisions.';
+comment on function rowhouse.open_account(text[]) is 'lock_account, and gives back what expired reservations held.';
 
-create or replace function rowhouse.book_quotas(
-  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[]
-) returns void
+create or replace function rowhouse.begin_periods(p_account record, p_names text[], p_periods timestamptz[], p_hard_limits numeric[]) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
+  insert into rowhouse.quota_counters (tenant_id, name, period_start, allowance)
+    select p_account.tenant, b.name, b.period_start, b.hard_limit
+      from unnest(p_names, p_periods, p_hard_limits) b (name, period_start, hard_limit)
+    on conflict (tenant_id, name, period_start) do nothing;
+  -- Counters of rolling quotas that count nothing any more.
+  delete from rowhouse.quota_counters c
+    using rowhouse.quotas q
+    where c.tenant_id = p_account.tenant and q.name = c.name and q.period = 'rolling' and c.reserved = 0
+      and c.period_start < p_account.opened_at - 2 * q.window_ms * interval '1 millisecond';
+end
+$$;
+
+comment on function rowhouse.begin_periods(record, text[], timestamptz[], numeric[]) is
+  'Creates the counters of periods that have none, and deletes those of rolling quotas that count nothing any more. p_account: as lock_account returns it.';
+
+create or replace function rowhouse.give_back_quotas(p_tenant text, p_names text[], p_periods timestamptz[], p_amounts numeric[]) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What was overrun becomes settled where there is room now.
   update rowhouse.quota_counters c
-    set reserved = c.reserved - b.given_back,
-      settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
-      overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
+    set reserved = c.reserved - b.amount,
+      settled = least(c.settled + c.overrun, coalesce(c.allowance, 'Infinity') - c.reserved + b.amount),
+      overrun = greatest(c.settled + c.overrun - coalesce(c.allowance, 'Infinity') + c.reserved - b.amount, 0)
     from (
-      select u.name, u.period_start, sum(u.given_back) as given_back, sum(u.used) as used
-        from unnest(p_names, p_periods, p_given_back, p_used) u (name, period_start, given_back, used)
+      select u.name, u.period_start, sum(u.amount) as amount
+        from unnest(p_names, p_periods, p_amounts) u (name, period_start, amount)
         group by u.name, u.period_start
-        having sum(u.given_back) <> 0 or sum(u.used) <> 0) b
+        having sum(u.amount) <> 0) b
     where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start;
 end
 $$;
 
-comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]) is
-  'Takes amounts out of what is reserved and adds what was used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room.';
+comment on function rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]) is
+  'Takes amounts out of what is reserved; they may be of several calls.';
 
-create or replace function rowhouse.sweep_rolling_counters(p_tenant text, p_at timestamptz) returns void
+create or replace function rowhouse.book_quotas(
+  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[], p_soft_limits numeric[]
+) returns boolean
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_crosses boolean;
 begin
-  delete from rowhouse.quota_counters c
-    using rowhouse.quotas q
-    where c.tenant_id = p_tenant and q.name = c.name and q.period = 'rolling' and c.reserved = 0
-      and c.period_start < p_at - 2 * q.window_ms * interval '1 millisecond';
+  with booked as (
+    update rowhouse.quota_counters c
+      set reserved = c.reserved - b.given_back,
+        settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
+        overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
+      from unnest(p_names, p_periods, p_given_back, p_used, p_soft_limits) b (name, period_start, given_back, used, soft_limit)
+      where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start
+        and (b.given_back <> 0 or b.used <> 0)
+      returning c.settled + c.overrun >= b.soft_limit as crosses)
+  select coalesce(bool_or(b.crosses), false) into v_crosses from booked b;
+  return v_crosses;
 end
 $$;
 
-comment on function rowhouse.sweep_rolling_counters(text, timestamptz) is
-  'Deletes counters of rolling quotas that count nothing any more; called whenever one begins a new counter.';
+comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[]) is
+  'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. Says whether a soft limit is used up.';
 
-create or replace function rowhouse.note_crossed_limits(p_tenant text, p_account record, p_names text[]) returns text[]
+create or replace function rowhouse.note_crossed_limits(p_account record, p_names text[]) returns text[]
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -222,8 +308,8 @@ declare
 begin
   with crossed as (
     insert into rowhouse.quota_events (tenant_id, name, period_start, used, soft_limit, crossed_at)
-      select p_tenant, e.name, e.period_start, e.settled + e.overrun, e.soft_limit, p_account.opened_at
-        from rowhouse.effective_quotas(p_tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
+      select p_account.tenant, e.name, e.period_start, e.settled + e.overrun, e.soft_limit, p_account.opened_at
+        from rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
         where e.name = any (p_names) and e.settled + e.overrun >= e.soft_limit
       on conflict (tenant_id, name, period_start) do nothing
       returning name)
@@ -232,8 +318,8 @@ begin
 end
 $$;
 
-comment on function rowhouse.note_crossed_limits(text, record, text[]) is
-  'Notes which of these quotas are used up to their soft limit now, once for each period, and returns those noted now. p_account: as open_account returns it.';
+comment on function rowhouse.note_crossed_limits(record, text[]) is
+  'Notes which of these quotas are used up to their soft limit now, once for each period, and returns those noted now. p_account: as lock_account returns it.';
 
 -- Operators ------------------------------------------------------------------------------------------------------------
 
@@ -406,16 +492,21 @@ comment on function rowhouse.set_tier_models(text, text[]) is
   'Sets the models that tenants of a tier may use; null: every model that has a price.';
 
 revoke execute on function
-  rowhouse.quota_period(text, bigint, text, timestamptz), rowhouse.effective_quotas(text, text, text, timestamptz),
-  rowhouse.quota_status(), rowhouse.open_account(text),
-  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[]),
-  rowhouse.sweep_rolling_counters(text, timestamptz), rowhouse.note_crossed_limits(text, record, text[]), rowhouse.check_quota(text, numeric, numeric),
+  rowhouse.rolling_bucket(bigint, timestamptz, bigint), rowhouse.quota_period_start(text, bigint, text, timestamptz),
+  rowhouse.quota_counted_from(bigint, timestamptz, timestamptz), rowhouse.quota_period_end(text, bigint, text, timestamptz),
+  rowhouse.effective_quotas(text, text, text, timestamptz),
+  rowhouse.quota_status(), rowhouse.lock_account(text[]), rowhouse.open_account(text[]),
+  rowhouse.begin_periods(record, text[], timestamptz[], numeric[]), rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]),
+  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[]),
+  rowhouse.note_crossed_limits(record, text[]), rowhouse.check_quota(text, numeric, numeric),
   rowhouse.define_quota(text, text, text, bigint), rowhouse.set_default_quota(text, text, numeric, numeric),
   rowhouse.unset_default_quota(text, text), rowhouse.set_quota(text, text, numeric, numeric),
   rowhouse.unset_quota(text, text), rowhouse.set_account(text, text, text, text[]), rowhouse.set_tier_models(text, text[])
   from public;
 grant execute on function
-  rowhouse.quota_period(text, bigint, text, timestamptz), rowhouse.effective_quotas(text, text, text, timestamptz),
+  rowhouse.rolling_bucket(bigint, timestamptz, bigint), rowhouse.quota_period_start(text, bigint, text, timestamptz),
+  rowhouse.quota_counted_from(bigint, timestamptz, timestamptz), rowhouse.quota_period_end(text, bigint, text, timestamptz),
+  rowhouse.effective_quotas(text, text, text, timestamptz),
   rowhouse.quota_status()
   to rowhouse_app;
 grant execute on function

@@ -33,7 +33,7 @@ begin
     from expired e
     cross join lateral unnest(e.quotas, e.periods, e.reserved) b (name, period_start, reserved);
   if v_names is not null then
-    perform rowhouse.book_quotas(p_tenant, v_names, v_periods, v_reserved, array_fill(0::numeric, array[cardinality(v_names)]));
+    perform rowhouse.give_back_quotas(p_tenant, v_names, v_periods, v_reserved);
   end if;
   delete from rowhouse.reservations r
     where r.tenant_id = p_tenant and r.status in ('expired', 'released') and r.expires_at < p_at - interval '30 days';
@@ -81,7 +81,7 @@ begin
         select c.period_start, sum(c.settled + c.reserved + c.overrun) over (order by c.period_start) as freed
           from rowhouse.quota_counters c
           where c.tenant_id = p_tenant and c.name = p_name
-            and c.period_start >= (rowhouse.quota_period('rolling', p_window_ms, null, p_at)).counted_from) b
+            and c.period_start >= rowhouse.rolling_bucket(p_window_ms, p_at, p_window_ms)) b
       where b.freed >= p_missing;
   elsif p_metric = 'slots' then
     select min(r.expires_at) into v_free_at
@@ -122,19 +122,14 @@ comment on function rowhouse.known_admission(text, text) is
 create or replace function rowhouse.admission_json(
   p_request_id text, p_expires_at timestamptz, p_cost numeric, p_currency text, p_duplicate boolean
 ) returns jsonb
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
+  language sql stable
   return jsonb_build_object('admitted', true, 'requestId', p_request_id, 'duplicate', p_duplicate,
     'expiresAt', p_expires_at, 'cost', p_cost::text, 'currency', p_currency);
-end
-$$;
 
 comment on function rowhouse.admission_json(text, timestamptz, numeric, text, boolean) is
   'What admit returns of an admitted request.';
 
-create or replace function rowhouse.quota_denial(p_tenant text, p_account record, p_amounts jsonb) returns jsonb
+create or replace function rowhouse.quota_denial(p_account record, p_amounts jsonb) returns jsonb
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
 as $$
@@ -146,13 +141,13 @@ declare
 begin
   for v_quota in
     select e.*, (p_amounts ->> e.metric)::numeric as amount
-      from rowhouse.effective_quotas(p_tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
+      from rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
   loop
     v_missing := v_quota.amount - (v_quota.hard_limit - v_quota.settled - v_quota.reserved - v_quota.overrun);
     continue when v_missing is null or v_missing <= 0 or v_quota.amount = 0;
     -- What is above the limit alone fits at no time.
     v_retry := case when v_quota.amount <= v_quota.hard_limit then
-      rowhouse.quota_retry_ms(p_tenant, v_quota.name, v_quota.metric, v_quota.window_ms, v_quota.period_end, v_missing, p_account.opened_at) end;
+      rowhouse.quota_retry_ms(p_account.tenant, v_quota.name, v_quota.metric, v_quota.window_ms, v_quota.period_end, v_missing, p_account.opened_at) end;
     continue when (v_denial ->> 'retryAfterMs')::bigint >= v_retry or v_denial -> 'retryAfterMs' = 'null';
     v_denial := jsonb_build_object('admitted', false,
       'reason', case v_quota.metric when 'money' then 'budget_exceeded' else 'quota_exceeded' end,
@@ -164,13 +159,13 @@ begin
 end
 $$;
 
-comment on function rowhouse.quota_denial(text, record, jsonb) is
+comment on function rowhouse.quota_denial(record, jsonb) is
   'Of the quotas that amounts do not fit into, the one that stays in the way longest, as admit returns it; null when they fit.';
 
 create or replace function rowhouse.plan_reservation(
-  p_tenant text, p_account record, p_amounts jsonb,
+  p_account record, p_amounts jsonb,
   out fits boolean, out names text[], out metrics text[], out periods timestamptz[], out amounts numeric[],
-  out hard_limits numeric[], out soft_limits numeric[], out changed text[], out begins_bucket boolean
+  out hard_limits numeric[], out soft_limits numeric[], out begins_period boolean
 )
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -185,19 +180,18 @@ begin
       -- What was used of a rolling quota is in several counters: it is looked at each time.
       coalesce(array_agg(case when p.soft_limit is not null and p.window_ms is not null then 0 else p.soft_limit end)
         filter (where p.counts), '{}'),
-      coalesce(array_agg(p.name) filter (where p.counts and (p.amount > 0 or not p.counted)), '{}'),
-      coalesce(bool_or(p.window_ms is not null and not p.counted), false)
-    into fits, names, metrics, periods, amounts, hard_limits, soft_limits, changed, begins_bucket
+      coalesce(bool_or(p.counts and not p.counted), false)
+    into fits, names, metrics, periods, amounts, hard_limits, soft_limits, begins_period
     from (
       select e.*, e.period <> 'request' as counts, a.amount,
           a.amount <= coalesce(e.hard_limit - e.settled - e.reserved - e.overrun, 'Infinity') as fits
-        from rowhouse.effective_quotas(p_tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
+        from rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
         cross join lateral (values (coalesce((p_amounts ->> e.metric)::numeric, 0))) a (amount)) p;
 end
 $$;
 
-comment on function rowhouse.plan_reservation(text, record, jsonb) is
-  'What amounts such as {"tokens": 2000, "slots": 1} would reserve: whether they fit into every quota; the quotas with a counter, their metrics, periods, amounts and limits; which counters change or begin (changed), and whether one of them is of a rolling quota (begins_bucket). p_account: as open_account returns it.';
+comment on function rowhouse.plan_reservation(record, jsonb) is
+  'What amounts such as {"tokens": 2000, "slots": 1} would reserve: whether they fit into every quota; the quotas with a counter, their metrics, periods, amounts and limits; whether one of the counters does not exist yet (begins_period). p_account: as lock_account returns it.';
 
 create or replace function rowhouse.rate_denial(p_rate_limit text, p_subject text) returns jsonb
   language plpgsql volatile
@@ -228,8 +222,9 @@ create or replace function rowhouse.admit(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
   v_account record;
+  v_tenant text;
+  v_facts record;
   v_answer jsonb;
   v_prices jsonb;
   v_measured record;
@@ -244,28 +239,46 @@ begin
   elsif p_circuit is null or length(p_circuit) > 100 then
     raise exception using errcode = 'RH052', message = 'a circuit has a name of at most 100 characters';
   end if;
-  v_account := rowhouse.open_account(v_tenant);
-  v_answer := rowhouse.known_admission(v_tenant, p_request_id);
-  if v_answer is not null then
-    return v_answer;
+  v_account := rowhouse.lock_account();
+  v_tenant := v_account.tenant;
+  -- Whatever may stand in the way is asked for in one statement; most calls meet none of it.
+  select exists (select from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id)
+        or exists (select from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id) as is_known,
+      exists (
+        select from rowhouse.reservations r
+          where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_account.opened_at) as has_expired,
+      exists (
+        select from rowhouse.circuits c
+          where c.tenant_id = v_tenant and c.circuit in ('', p_circuit) and c.status <> 'closed') as has_open_circuit,
+      p_model <> all (coalesce(v_account.models,
+        (select m.models from rowhouse.tier_models m where m.tier = v_account.tier),
+        (select m.models from rowhouse.tier_models m where m.tier = '*'))) as is_other_model
+    into v_facts;
+  if v_facts.has_expired then
+    perform rowhouse.expire_reservations(v_tenant, v_account.opened_at);
   end if;
-  v_answer := rowhouse.circuit_denial(v_tenant, p_circuit, v_account.opened_at);
-  if v_answer is not null then
-    return v_answer;
+  if v_facts.is_known then
+    return rowhouse.known_admission(v_tenant, p_request_id);
+  end if;
+  if v_facts.has_open_circuit then
+    v_answer := rowhouse.circuit_denial(v_tenant, p_circuit, v_account.opened_at);
+    if v_answer is not null then
+      return v_answer;
+    end if;
+  end if;
+  if v_facts.is_other_model then
+    return jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model);
   end if;
   if p_model is not null then
-    if p_model <> all (v_account.models) then
-      return jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model);
-    end if;
     v_prices := rowhouse.model_prices(p_model, v_account.currency, v_account.opened_at);
   end if;
   v_measured := rowhouse.measure_units(p_units, v_prices, 1);
   v_amounts := v_measured.amounts || '{"slots": 1}';
 
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
-  v_plan := rowhouse.plan_reservation(v_tenant, v_account, v_amounts);
+  v_plan := rowhouse.plan_reservation(v_account, v_amounts);
   if not v_plan.fits then
-    return rowhouse.quota_denial(v_tenant, v_account, v_amounts);
+    return rowhouse.quota_denial(v_account, v_amounts);
   end if;
   if p_rate_limit is not null then
     v_answer := rowhouse.rate_denial(p_rate_limit, p_subject);
@@ -274,22 +287,22 @@ begin
     end if;
   end if;
 
-  -- What is admitted fits into the limit, and so does what was overrun before.
-  insert into rowhouse.quota_counters as c (tenant_id, name, period_start, allowance, reserved)
-    select v_tenant, b.name, b.period_start, b.hard_limit, b.amount
-      from unnest(v_plan.names, v_plan.periods, v_plan.hard_limits, v_plan.amounts) b (name, period_start, hard_limit, amount)
-      where b.name = any (v_plan.changed)
-    on conflict (tenant_id, name, period_start) do update
-      set allowance = excluded.allowance, reserved = c.reserved + excluded.reserved, settled = c.settled + c.overrun, overrun = 0;
-  if v_plan.begins_bucket then
-    perform rowhouse.sweep_rolling_counters(v_tenant, v_account.opened_at);
+  if v_plan.begins_period then
+    perform rowhouse.begin_periods(v_account, v_plan.names, v_plan.periods, v_plan.hard_limits);
   end if;
+  -- What is admitted fits into the limit, and so does what was overrun before.
+  update rowhouse.quota_counters c
+    set allowance = b.hard_limit, reserved = c.reserved + b.amount, settled = c.settled + c.overrun, overrun = 0
+    from unnest(v_plan.names, v_plan.periods, v_plan.hard_limits, v_plan.amounts) b (name, period_start, hard_limit, amount)
+    where c.tenant_id = v_tenant and c.name = b.name and c.period_start = b.period_start and b.amount > 0;
   v_expires_at := v_account.opened_at + p_lease_ms * interval '1 millisecond';
-  perform rowhouse.try_circuits(v_tenant, p_circuit, p_request_id, v_expires_at);
+  if v_facts.has_open_circuit then
+    perform rowhouse.try_circuits(v_tenant, p_circuit, p_request_id, v_expires_at);
+  end if;
   insert into rowhouse.reservations (tenant_id, request_id, model, user_id, circuit, currency, prices, quotas, metrics, periods,
       reserved, soft_limits, cost, admitted_at, expires_at)
-    values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), p_circuit, v_account.currency, v_prices,
-      v_plan.names, v_plan.metrics, v_plan.periods, v_plan.amounts, v_plan.soft_limits, v_measured.cost,
+    values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), p_circuit, v_account.currency,
+      v_prices, v_plan.names, v_plan.metrics, v_plan.periods, v_plan.amounts, v_plan.soft_limits, v_measured.cost,
       v_account.opened_at, v_expires_at);
   return rowhouse.admission_json(p_request_id, v_expires_at, v_measured.cost, v_account.currency, false);
 end
@@ -302,7 +315,7 @@ revoke execute on function
   rowhouse.expire_reservations(text, timestamptz), rowhouse.find_reservation(text, text),
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
-  rowhouse.plan_reservation(text, record, jsonb), rowhouse.quota_denial(text, record, jsonb),
+  rowhouse.plan_reservation(record, jsonb), rowhouse.quota_denial(record, jsonb),
   rowhouse.rate_denial(text, text), rowhouse.admit(text, jsonb, text, integer, text, text, text)
   from public;
 grant execute on function

@@ -1,7 +1,8 @@
 -- Who may settle: also a tenant that was suspended while a call was at work, because the money is spent.
 --
--- A transaction that only settles or gives back says so (rowhouse.settles), and is let in by enter_tenant all the same; it
--- opens nothing, for what it may write is decided by the functions. A tenant can only settle what was admitted before.
+-- Functions that settle let such a tenant in. Where the transaction is entered before them, with a proof or in one of
+-- several databases, it says that it only settles or gives back (rowhouse.settles), and enter_tenant lets it in all the
+-- same; that opens nothing, for what it may write is decided by the functions. A tenant can only settle what was admitted before.
 -- Depends on: context.sql. Proven by: test/budgets/suspended.test.ts.
 
 create or replace function rowhouse.settles(p_status text) returns boolean

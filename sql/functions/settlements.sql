@@ -15,72 +15,65 @@ create or replace function rowhouse.settle(
 as $$
 declare
   -- A tenant that was suspended meanwhile too; not one that is being erased.
-  v_tenant text := rowhouse.enter_tenant_write('{active,suspended,inactive}');
-  v_account record;
+  v_account record := rowhouse.lock_account('{active,suspended,inactive}');
+  v_tenant text := v_account.tenant;
   v_event rowhouse.usage_events;
   v_reservation rowhouse.reservations;
   v_measured record;
   v_final boolean := p_part = '';
   v_given_back numeric[];
+  v_used numeric[];
+  v_has_circuits boolean;
   v_crossed text[] := '{}';
 begin
   if p_part is null or length(p_part) > 64 then
     raise exception using errcode = 'RH052', message = 'a part is a text of at most 64 characters';
   end if;
-  v_account := rowhouse.open_account(v_tenant);
-  select u.* into v_event
-    from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id and u.part = p_part;
-  if v_event.request_id is not null then
-    return rowhouse.settlement_json(v_event, true, '{}');
-  end if;
-  v_reservation := rowhouse.find_reservation(v_tenant, p_request_id);
-  v_measured := rowhouse.measure_units(p_units, v_reservation.prices, v_final::integer);
-
-  v_event := rowhouse.usage_event(v_reservation, p_part, p_units, v_measured.cost, p_details, v_account.opened_at);
-  select array_agg(coalesce((v_measured.amounts ->> m.metric)::numeric, 0) order by m.number),
-      array_agg(case
-          when v_reservation.status <> 'active' then 0
-          when v_final then m.reserved
-          else least(m.reserved, coalesce((v_measured.amounts ->> m.metric)::numeric, 0))
-        end order by m.number)
-    into v_event.amounts, v_given_back
-    from unnest(v_reservation.metrics, v_reservation.reserved) with ordinality m (metric, reserved, number);
-  v_event.amounts := coalesce(v_event.amounts, '{}');
-  insert into rowhouse.usage_events select v_event.*;
-  perform rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_event.amounts);
+  -- While its reservation is there, a call has not been settled as a whole.
   if v_final then
-    perform rowhouse.note_outcome(v_tenant, v_reservation.circuit, p_request_id, coalesce((p_details ->> 'failed')::boolean, false),
-      v_event.cost, v_account);
-    delete from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id;
-  else
+    delete from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id returning r.* into v_reservation;
+  end if;
+  if v_reservation.request_id is null then
+    select u.* into v_event
+      from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id and u.part = p_part;
+    if v_event.request_id is not null then
+      return rowhouse.settlement_json(v_event.request_id, v_event.part, v_event.cost, v_event.currency, true, '{}');
+    end if;
+    v_reservation := rowhouse.find_reservation(v_tenant, p_request_id);
+  end if;
+  v_measured := rowhouse.measure_units(p_units, v_reservation.prices, v_final::integer);
+  select coalesce(array_agg(u.amount), '{}'),
+      array_agg(case when v_reservation.status <> 'active' then 0 when v_final then m.reserved else least(m.reserved, u.amount) end),
+      exists (select from rowhouse.circuit_rules r where r.tier in (v_account.tier, '*'))
+        or exists (select from rowhouse.circuits c where c.tenant_id = v_tenant and c.status <> 'closed')
+    into v_used, v_given_back, v_has_circuits
+    from unnest(v_reservation.metrics, v_reservation.reserved) m (metric, reserved)
+    cross join lateral (values (coalesce((v_measured.amounts ->> m.metric)::numeric, 0))) u (amount);
+  perform rowhouse.add_usage_event(v_reservation, p_part, p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
+  if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_used, v_reservation.soft_limits) then
+    v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas);
+  end if;
+  if v_final and v_has_circuits then
+    perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id,
+      coalesce((p_details ->> 'failed')::boolean, false), v_measured.cost);
+  elsif not v_final then
     update rowhouse.reservations r
       set reserved = (
-        select coalesce(array_agg(b.reserved - coalesce(b.given_back, 0) order by b.number), '{}')
-          from unnest(v_reservation.reserved, v_given_back) with ordinality b (reserved, given_back, number))
+        select coalesce(array_agg(b.reserved - b.given_back), '{}')
+          from unnest(v_reservation.reserved, v_given_back) b (reserved, given_back))
       where r.tenant_id = v_tenant and r.request_id = p_request_id;
   end if;
-  if exists (
-    select from unnest(v_reservation.quotas, v_reservation.periods, v_reservation.soft_limits) s (name, period_start, soft_limit)
-      join rowhouse.quota_counters c
-        on c.tenant_id = v_tenant and c.name = s.name and c.period_start = s.period_start and c.settled + c.overrun >= s.soft_limit)
-  then
-    v_crossed := rowhouse.note_crossed_limits(v_tenant, v_account, v_event.quotas);
-  end if;
-  return rowhouse.settlement_json(v_event, false, v_crossed);
+  return rowhouse.settlement_json(p_request_id, p_part, v_measured.cost, v_reservation.currency, false, v_crossed);
 end
 $$;
 
 comment on function rowhouse.settle(text, jsonb, text, jsonb) is
   'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit). A tenant that was suspended meanwhile may settle. crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
 
-create or replace function rowhouse.usage_event(
-  p_reservation rowhouse.reservations, p_part text, p_units jsonb, p_cost numeric, p_details jsonb, p_at timestamptz
-) returns rowhouse.usage_events
-  language plpgsql stable
+create or replace function rowhouse.check_details(p_details jsonb) returns void
+  language plpgsql immutable
   set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_event rowhouse.usage_events;
 begin
   if jsonb_typeof(p_details) is distinct from 'object'
     or p_details - array['kind', 'provider', 'latencyMs', 'metadata', 'failed'] <> '{}'
@@ -94,41 +87,42 @@ begin
     raise exception using errcode = 'RH052', message = 'not details of a settlement',
       hint = 'kind: lower-case letters, digits, underscores; provider: text; latencyMs: a number from 0; metadata: a JSON object of at most 65536 bytes.';
   end if;
-  v_event.tenant_id := p_reservation.tenant_id;
-  v_event.request_id := p_reservation.request_id;
-  v_event.part := p_part;
-  v_event.kind := coalesce(p_details ->> 'kind', case when p_reservation.model is null then 'call' else 'model_call' end);
-  v_event.model := p_reservation.model;
-  v_event.provider := p_details ->> 'provider';
-  v_event.user_id := p_reservation.user_id;
-  v_event.units := p_units;
-  v_event.prices := p_reservation.prices;
-  v_event.currency := p_reservation.currency;
-  v_event.cost := p_cost;
-  v_event.quotas := p_reservation.quotas;
-  v_event.periods := p_reservation.periods;
-  v_event.occurred_at := p_reservation.admitted_at;
-  v_event.recorded_at := p_at;
-  v_event.latency_ms := round((p_details ->> 'latencyMs')::numeric);
-  v_event.metadata := coalesce(p_details -> 'metadata', '{}');
-  return v_event;
 end
 $$;
 
-comment on function rowhouse.usage_event(rowhouse.reservations, text, jsonb, numeric, jsonb, timestamptz) is
-  'The row of usage_events of a settlement, without what it books. Raises RH052 for details that are none.';
+comment on function rowhouse.check_details(jsonb) is 'Raises RH052 for what are no details of a settlement.';
 
-create or replace function rowhouse.settlement_json(p_event rowhouse.usage_events, p_duplicate boolean, p_crossed text[]) returns jsonb
-  language plpgsql stable
+create or replace function rowhouse.add_usage_event(
+  p_call rowhouse.reservations, p_part text, p_units jsonb, p_cost numeric, p_amounts numeric[], p_details jsonb, p_at timestamptz
+) returns void
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return jsonb_build_object('requestId', p_event.request_id, 'part', p_event.part, 'cost', p_event.cost::text,
-    'currency', p_event.currency, 'duplicate', p_duplicate, 'crossed', to_jsonb(p_crossed));
+  if p_details is distinct from '{}' then
+    perform rowhouse.check_details(p_details);
+  end if;
+  insert into rowhouse.usage_events (tenant_id, request_id, part, kind, model, provider, user_id, units, prices, currency, cost,
+      quotas, periods, amounts, occurred_at, recorded_at, latency_ms, metadata)
+    values (p_call.tenant_id, p_call.request_id, p_part,
+      coalesce(p_details ->> 'kind', case when p_call.model is null then 'call' else 'model_call' end),
+      p_call.model, p_details ->> 'provider', p_call.user_id, p_units, p_call.prices, p_call.currency, p_cost,
+      p_call.quotas, p_call.periods, p_amounts, p_call.admitted_at, p_at,
+      round((p_details ->> 'latencyMs')::numeric), coalesce(p_details -> 'metadata', '{}'));
 end
 $$;
 
-comment on function rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]) is 'What settle returns.';
+comment on function rowhouse.add_usage_event(rowhouse.reservations, text, jsonb, numeric, numeric[], jsonb, timestamptz) is
+  'Writes what a call used. Raises RH052 for details that are none.';
+
+create or replace function rowhouse.settlement_json(
+  p_request_id text, p_part text, p_cost numeric, p_currency text, p_duplicate boolean, p_crossed text[]
+) returns jsonb
+  language sql stable
+  return jsonb_build_object('requestId', p_request_id, 'part', p_part, 'cost', p_cost::text, 'currency', p_currency,
+    'duplicate', p_duplicate, 'crossed', p_crossed);
+
+comment on function rowhouse.settlement_json(text, text, numeric, text, boolean, text[]) is 'What settle returns.';
 
 create or replace function rowhouse.release(p_request_id text, p_failed boolean default false) returns boolean
   language plpgsql volatile security definer
@@ -139,8 +133,8 @@ create or replace function rowhouse.release(p_request_id text, p_failed boolean 
 as $$
 declare
   -- A tenant that was suspended meanwhile too; not one that is being erased.
-  v_tenant text := rowhouse.enter_tenant_write('{active,suspended,inactive}');
-  v_account record := rowhouse.open_account(v_tenant);
+  v_account record := rowhouse.open_account('{active,suspended,inactive}');
+  v_tenant text := v_account.tenant;
   v_reservation rowhouse.reservations := rowhouse.find_reservation(v_tenant, p_request_id);
 begin
   if v_reservation.status <> 'active' then
@@ -148,10 +142,9 @@ begin
   end if;
   update rowhouse.reservations r set status = 'released'
     where r.tenant_id = v_tenant and r.request_id = p_request_id;
-  perform rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_reservation.reserved,
-    array_fill(0::numeric, array[cardinality(v_reservation.quotas)]));
+  perform rowhouse.give_back_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_reservation.reserved);
   if p_failed then
-    perform rowhouse.note_outcome(v_tenant, v_reservation.circuit, p_request_id, true, 0, v_account);
+    perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id, true, 0);
   end if;
   return true;
 end
@@ -168,14 +161,15 @@ create or replace function rowhouse.extend_lease(p_request_id text, p_lease_ms i
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
   v_account record;
+  v_tenant text;
   v_reservation rowhouse.reservations;
 begin
   if p_lease_ms is null or p_lease_ms not between 1 and 86400000 then
     raise exception using errcode = 'RH052', message = 'a lease is 1 to 86400000 ms long';
   end if;
-  v_account := rowhouse.open_account(v_tenant);
+  v_account := rowhouse.open_account();
+  v_tenant := v_account.tenant;
   v_reservation := rowhouse.find_reservation(v_tenant, p_request_id);
   if v_reservation.status <> 'active' then
     raise exception using errcode = 'RH057', message = format('the reservation %s',
@@ -246,8 +240,9 @@ comment on function rowhouse.budget_differences() is
 
 revoke execute on function
   rowhouse.settle(text, jsonb, text, jsonb),
-  rowhouse.usage_event(rowhouse.reservations, text, jsonb, numeric, jsonb, timestamptz),
-  rowhouse.settlement_json(rowhouse.usage_events, boolean, text[]), rowhouse.release(text, boolean),
+  rowhouse.check_details(jsonb),
+  rowhouse.add_usage_event(rowhouse.reservations, text, jsonb, numeric, numeric[], jsonb, timestamptz),
+  rowhouse.settlement_json(text, text, numeric, text, boolean, text[]), rowhouse.release(text, boolean),
   rowhouse.extend_lease(text, integer), rowhouse.budget_differences()
   from public;
 grant execute on function

@@ -25,16 +25,17 @@ create or replace function rowhouse.record_usage(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
-  v_account record := rowhouse.open_account(v_tenant);
+  v_account record := rowhouse.open_account();
+  v_tenant text := v_account.tenant;
   v_event rowhouse.usage_events;
   v_call rowhouse.reservations;
   v_measured record;
+  v_used numeric[];
 begin
   select u.* into v_event
     from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_event_id and u.part = '';
   if v_event.request_id is not null then
-    return rowhouse.settlement_json(v_event, true, '{}');
+    return rowhouse.settlement_json(v_event.request_id, v_event.part, v_event.cost, v_event.currency, true, '{}');
   elsif p_event_id is null or length(p_event_id) not between 1 and 200 then
     raise exception using errcode = 'RH052', message = 'an event id is a text of 1 to 200 characters';
   elsif exists (select from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_event_id) then
@@ -52,7 +53,6 @@ begin
     v_call.prices := rowhouse.model_prices(p_model, v_account.currency, v_call.admitted_at);
   end if;
   v_measured := rowhouse.measure_units(p_units, v_call.prices, 1);
-  v_event := rowhouse.usage_event(v_call, '', p_units, v_measured.cost, p_details, v_account.opened_at);
   -- It is used already, so it is booked whether or not there is room.
   insert into rowhouse.quota_counters as c (tenant_id, name, period_start, allowance)
     select v_tenant, e.name, e.period_start, e.hard_limit
@@ -62,13 +62,13 @@ begin
       set allowance = case when excluded.allowance is not null then greatest(excluded.allowance, c.settled + c.reserved) end;
   select coalesce(array_agg(e.name), '{}'), coalesce(array_agg(e.period_start), '{}'),
       coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}')
-    into v_event.quotas, v_event.periods, v_event.amounts
+    into v_call.quotas, v_call.periods, v_used
     from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_call.admitted_at) e
     where e.period <> 'request' and v_measured.amounts ? e.metric;
-  insert into rowhouse.usage_events select v_event.*;
-  perform rowhouse.book_quotas(v_tenant, v_event.quotas, v_event.periods,
-    array_fill(0::numeric, array[cardinality(v_event.quotas)]), v_event.amounts);
-  return rowhouse.settlement_json(v_event, false, rowhouse.note_crossed_limits(v_tenant, v_account, v_event.quotas));
+  perform rowhouse.add_usage_event(v_call, '', p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
+  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null);
+  return rowhouse.settlement_json(p_event_id, '', v_measured.cost, v_account.currency, false,
+    rowhouse.note_crossed_limits(v_account, v_call.quotas));
 end
 $$;
 
@@ -148,8 +148,8 @@ create or replace function rowhouse.roll_up_usage() returns integer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
-  v_account record := rowhouse.open_account(v_tenant);
+  v_account record := rowhouse.open_account();
+  v_tenant text := v_account.tenant;
   v_hours timestamptz[];
 begin
   select array_agg(distinct date_trunc('hour', u.occurred_at, 'UTC')) into v_hours

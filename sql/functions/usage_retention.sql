@@ -10,13 +10,13 @@ create or replace function rowhouse.sweep_usage_events(p_limit integer default 1
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
+  v_tenant text := rowhouse.require_tenant();
   v_account record;
   v_before timestamptz;
   v_deleted integer;
 begin
   perform rowhouse.roll_up_usage();
-  v_account := rowhouse.open_account(v_tenant);
+  v_account := rowhouse.open_account();
   v_before := date_trunc('hour', least(
     v_account.opened_at - greatest(rowhouse.retention_days('usage'), 32) * interval '1 day',
     (select min(r.admitted_at) from rowhouse.reservations r where r.tenant_id = v_tenant)), 'UTC');

@@ -93,7 +93,7 @@ export class Budget {
     const { rateLimit = 'requests', subject = '', circuit = '' } = request
     const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
       select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit}) as answer
-    `.execute(this.#executor.db)
+    `.execute(this.#executor.calls)
     const { answer } = rows[0]!
     if (!answer.admitted) throw denialError(answer)
     const { cost, currency, duplicate } = answer
@@ -148,7 +148,7 @@ export class Budget {
   async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
     const { rows } = await sql<{ until: Date }>`
       select rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)}) as until
-    `.execute(this.#executor.db)
+    `.execute(this.#executor.calls)
     return rows[0]!.until
   }
 
@@ -186,7 +186,7 @@ export class Budget {
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
   async #evenIfSuspended<Row>(statement: RawBuilder<Row>) {
     try {
-      return await statement.execute(this.#executor.db)
+      return await statement.execute(this.#executor.calls)
     } catch (error) {
       const refused = error instanceof TenantSuspendedError || error instanceof TenantInactiveError
       if (!refused || this.#settlingDb === undefined) throw error

@@ -13,6 +13,7 @@ import type { ConnectionContext } from './database-connection.ts'
 import { Notifications } from './notifications.ts'
 import { onOwnConnection } from './own-connection.ts'
 import type { Placements } from './placements.ts'
+import type { Identity } from './prelude.ts'
 import { onConnectionsOf, type QueryExecutorParts } from './query-executor.ts'
 import type { Seal } from './seal.ts'
 import { createSessionIdentity, type SessionIdentity } from './session-identity.ts'
@@ -63,6 +64,7 @@ export class ContextRuntime {
   /** Of handles without options, by tenant: making them anew costs as much as compiling a query. */
   readonly #identities = new BoundedMap<SessionIdentity>()
   readonly #handles = new BoundedMap<Kysely<any>>()
+  readonly #callHandles = new BoundedMap<Kysely<any>>()
 
   constructor({
     source,
@@ -100,10 +102,10 @@ export class ContextRuntime {
   #identify(
     tenantId: string,
     { userId = '', requestId = '', readOnly, isolationLevel }: ContextOptions,
-    settles = false,
+    { settles, entersItself }: Pick<Identity, 'settles' | 'entersItself'> = {},
   ): SessionIdentity {
     return createSessionIdentity(
-      { role: this.#role, tenantId, userId, requestId, settles, seal: this.#seal },
+      { role: this.#role, tenantId, userId, requestId, settles, entersItself, seal: this.#seal },
       { isolationLevel, accessMode: readOnly ? 'read only' : undefined },
     )
   }
@@ -123,12 +125,27 @@ export class ContextRuntime {
     return hasNoOptions(options) ? this.#handles.getOrMake(tenantId, make) : make()
   }
 
-  /** The same for transactions that only settle calls. */
-  createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
-    return this.#createHandle(tenantId, options, this.#identify(tenantId, options, true))
+  /** The same for single calls of functions of rowhouse that enter the tenant, and leave nothing on a connection. */
+  createCallKysely(tenantId: string, options: ContextOptions): Kysely<any> {
+    const make = () => {
+      const call = this.#identify(tenantId, options, { entersItself: true })
+      return this.#createHandle(tenantId, options, this.identify(tenantId, options), call).withoutPlugins()
+    }
+    return hasNoOptions(options) ? this.#callHandles.getOrMake(tenantId, make) : make()
   }
 
-  #createHandle<DB>(tenantId: string, options: ContextOptions, identity: SessionIdentity): Kysely<DB> {
+  /** The same for transactions that only settle calls. */
+  createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
+    return this.#createHandle(tenantId, options, this.#identify(tenantId, options, { settles: true }))
+  }
+
+  #createHandle<DB>(
+    tenantId: string,
+    options: ContextOptions,
+    identity: SessionIdentity,
+    /** Of single calls that leave nothing on a connection. */
+    call?: SessionIdentity,
+  ): Kysely<DB> {
     const context = this.#connectionContext
     const join = () => joinAmbientTenant(tenantId, this.source, options)
     const provider = (keepTraces: boolean): QueryExecutorParts['statements'] => {
@@ -143,7 +160,9 @@ export class ContextRuntime {
       }
     }
     const inSessions = onConnectionsOf(provider(false))
-    const single = singleStatements(this.source, identity, context.log)
+    const single = singleStatements(this.source, call ?? identity, context.log, {
+      leavesNothing: call !== undefined,
+    })
     return this.#createKysely<DB>(tenantId, {
       ...inSessions,
       executeSingle: async (query) => {

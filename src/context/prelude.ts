@@ -15,6 +15,8 @@ export interface Identity {
   readonly requestId?: string
   /** Whether the transaction only settles calls, which a tenant that was suspended meanwhile may do. */
   readonly settles?: boolean | undefined
+  /** Whether the one statement of the transaction enters the tenant by itself, as the functions of budgets do. */
+  readonly entersItself?: boolean | undefined
   /** With the key of sealed contexts. */
   readonly seal?: Seal | undefined
 }
@@ -50,6 +52,7 @@ export function identityStatements({
   userId = '',
   requestId = '',
   settles = false,
+  entersItself = false,
   seal,
 }: Identity): PreludeStatement[] {
   const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
@@ -58,10 +61,12 @@ export function identityStatements({
   set('app.tenant_id', tenantId)
   // Otherwise the call below empties what a transaction leaves out, in a fifth of the time.
   const setsAll = isOperator || seal !== undefined
-  if (userId !== '' || setsAll) set('app.user_id', userId)
+  const isEntered = !entersItself || seal !== undefined
+  if (userId !== '' || setsAll || !isEntered) set('app.user_id', userId)
   if (requestId !== '' || setsAll) set('app.request_id', requestId)
   if (isOperator) return statements
   if (settles) set('rowhouse.settles', 'on')
+  if (!isEntered) return statements
   // Unknown and suspended tenants are refused in the same round trip.
   statements.push(
     seal === undefined

@@ -14,16 +14,18 @@ export interface Statement {
   readonly parameters: readonly unknown[]
 }
 
-/** Runs queries of a handle, each as a transaction of its own. */
+/** Runs queries of a handle, each as a transaction of its own. `leavesNothing`: there is nothing to clean after them. */
 export function singleStatements(
   source: ConnectionSource,
   identity: SessionIdentity,
   log: Log,
+  { leavesNothing = false }: { readonly leavesNothing?: boolean } = {},
 ): (query: CompiledQuery) => Promise<QueryResult<unknown>> {
+  const cleanUp = leavesNothing ? [] : source.cleanUp
   return (query) =>
     logged(log, query, false, async () => {
       try {
-        return toQueryResult(await executeSingleStatement(source, identity, query))
+        return toQueryResult(await executeSingleStatement(source, identity, query, cleanUp))
       } catch (error) {
         throw extendStackTrace(error, new Error())
       }
@@ -38,12 +40,13 @@ async function executeSingleStatement(
   source: ConnectionSource,
   identity: SessionIdentity,
   { sql, parameters }: Statement,
+  cleanUp: readonly string[],
 ): Promise<QueryResultRows> {
   const statement = toSentStatement(sql, parameters)
   const before = identity.prelude(identity.settings)
   const lease = await source.acquire()
   try {
-    const outcome = await lease.send({ before, statement, end: 'commit', cleanUp: source.cleanUp })
+    const outcome = await lease.send({ before, statement, end: 'commit', cleanUp })
     if (outcome.failure !== undefined) {
       const error = explainFailure(outcome.failure, lease, identity.role)
       await endFailedBatch(outcome.failure, lease, source.cleanUp, (batch) => lease.send(batch))

@@ -29,6 +29,8 @@ import type { TenantCallback } from './with-tenant.ts'
 export interface TenantContextParts<DB> {
   readonly tenantId: string
   readonly db: Kysely<DB>
+  /** As `calls` of {@link TenantExecutor}; undefined inside a transaction. */
+  readonly createCallKysely?: () => Kysely<any>
   /** Runs a callback in a transaction of its own, or in a savepoint of the one that the context belongs to. */
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
   /** Where calls outside of a transaction may meet; undefined inside one. */
@@ -59,10 +61,14 @@ export class TenantContext<DB = any> {
   /** @internal */
   constructor(parts: TenantContextParts<DB>) {
     this.#parts = parts
+    const db = parts.db.withoutPlugins()
     this.#executor = {
       tenantId: parts.tenantId,
       // Plugins of the application may rename columns, which is for its queries, not for those of the modules.
-      db: parts.db.withoutPlugins(),
+      db,
+      get calls() {
+        return parts.createCallKysely?.() ?? db
+      },
       transaction: (fn) => parts.run((db) => fn(db.withoutPlugins())),
     }
   }

@@ -12,6 +12,11 @@ export interface TenantExecutor {
   /** Runs statements as the tenant. Statements name their tables with the schema. */
   readonly db: Kysely<any>
   /**
+   * The same for a call of a function of rowhouse, alone in its statement, that enters the tenant itself
+   * (rowhouse.lock_account) and leaves nothing on a connection: no settings, cursors, temporary objects, locks.
+   */
+  readonly calls: Kysely<any>
+  /**
    * Runs `fn` in one transaction of the tenant; inside `withTenant` in a savepoint of its transaction.
    * `db` of the callback is dead after the callback, like the one of `withTenant`.
    */

@@ -16,13 +16,14 @@ const USED = { inputTokens: 1200, outputTokens: 300 }
 /**
  * Pairs of admit and settle a second: two durable transactions, four quotas, a price, a usage event. Spread over
  * tenants, and on one: its account is locked from the first statement to the end of each transaction, so its pairs come
- * one after another.
+ * one after another. Arguments: seconds of each measurement, connections of the pool.
  */
 export default async function benchAdmit({ urls, args }: BenchContext): Promise<void> {
   const milliseconds = Number(args[0] ?? 4) * 1000
+  const connections = Number(args[1] ?? 16)
   await prepare(urls.operator!, urls.app!)
   await tellDurability(urls.owner!)
-  const rowhouse = createRowhouse({ connectionString: urls.app!, poolOptions: { max: 16 } })
+  const rowhouse = createRowhouse({ connectionString: urls.app!, poolOptions: { max: connections } })
   try {
     console.log(`\npairs a second${' '.repeat(16)}1 caller   8 callers  32 callers   p50 ms   p99 ms`)
     const spread = await measure(rowhouse, 'spread', (call) => call % TENANTS, CALL, milliseconds)

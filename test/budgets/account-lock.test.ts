@@ -1,4 +1,5 @@
 // Two calls that race for what is left of a quota: the lock on the account decides, the table itself is the second wall.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
@@ -52,10 +53,29 @@ test('the second call waits for the first, and is denied by what is left then', 
   expect(await differences(rowhouse, 'acme')).toEqual([])
 })
 
+test('a call waits for its account as long as the timeouts of its tenant say', async () => {
+  await rowhouse.timeouts.set('acme', { statementMs: 60_000, lockMs: 200 })
+  const { budget } = rowhouse.tenant('acme')
+  const sessions = await openSessions(database, { holder: 'app' })
+  await sessions.holder.run("begin; set local role rowhouse_app; set local app.tenant_id = 'acme'")
+  await sessions.holder.run(`select rowhouse.admit('holds the account', '{}', p_rate_limit => null)`)
+  try {
+    await expect(budget.admit({ rateLimit: null })).rejects.toThrow('lock timeout')
+    // The control: without them it waits until the account is free.
+    await rowhouse.timeouts.set('acme', {})
+    const waiting = budget.admit({ rateLimit: null })
+    expect(await Promise.race([waiting, sleep(600, 'still waiting')])).toBe('still waiting')
+    await sessions.holder.run('commit')
+    expect(await waiting).toMatchObject({ duplicate: false })
+  } finally {
+    await rowhouse.timeouts.set('acme', {})
+  }
+})
+
 test('negative control: without the lock it is admitted by what was left before, and only the constraint stops it', async () => {
   const superuser = await database.connect('superuser')
   const { rows } = await superuser.query<{ source: string }>(
-    `select pg_get_functiondef('rowhouse.open_account(text)'::regprocedure) as source`,
+    `select pg_get_functiondef('rowhouse.lock_account(text[])'::regprocedure) as source`,
   )
   const { source } = rows[0]!
   expect(source).toContain('for update of a')

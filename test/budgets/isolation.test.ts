@@ -75,8 +75,8 @@ test('limits, prices and accounts are for operators', async () => {
     `select rowhouse.set_price('large', 'input_tokens', 0)`,
     `select rowhouse.trip_circuit('globex', '', 'attack')`,
     `select rowhouse.reset_circuit('acme', '')`,
-    `select rowhouse.open_account('globex')`,
-    `select rowhouse.book_quotas('acme', '{money_per_month}', '{2026-11-01}', '{1}', '{0}')`,
+    `select rowhouse.lock_account()`,
+    `select rowhouse.book_quotas('acme', '{money_per_month}', '{2026-11-01}', '{1}', '{0}', '{null}')`,
     `select rowhouse.expire_reservations('acme', 'infinity')`,
   ]) {
     await expect(rowsInTenant(app, 'acme', sql)).rejects.toMatchObject({ code: REFUSED })

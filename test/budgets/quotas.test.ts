@@ -122,7 +122,8 @@ test('counters of a rolling quota are swept, and the books balance all the same'
 describe('periods', () => {
   const period = async (name: string, zone: string, at: string) => {
     const { rows } = await owner.query<{ period_start: Date; period_end: Date }>(
-      'select period_start, period_end from rowhouse.quota_period($1, null, $2, $3)',
+      `select rowhouse.quota_period_start($1, null, $2, $3) as period_start,
+          rowhouse.quota_period_end($1, null, $2, $3) as period_end`,
       [name, zone, at],
     )
     return [rows[0]!.period_start.toISOString(), rows[0]!.period_end.toISOString()]

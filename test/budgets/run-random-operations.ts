@@ -139,7 +139,7 @@ async function checkEnd(client: pg.Client, ledgers: readonly Ledger[]): Promise<
   )
   problems.push(
     ...(await forEachTenant(client, async (tenant) => {
-      await client.query(`select rowhouse.open_account($1)`, [tenant])
+      await client.query('select rowhouse.open_account()')
       const { rows } = await client.query<{ name: string }>(
         'select name from rowhouse.quota_counters where tenant_id = $1 and reserved <> 0',
         [tenant],
