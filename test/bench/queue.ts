@@ -219,6 +219,8 @@ async function fairness(name: string, large: Serve, small: Serve, target?: numbe
     large('large', workOfLarge, { onQueued: () => queued++, signal }).catch(() => {}),
   )
   while (queued < LARGE_REQUESTS) await sleep(1)
+  // Until what came free while they joined is in use again.
+  await sleep(5 * SERVICE_MS)
   const before = begun
   const asked = performance.now()
   const waits: number[] = []
