@@ -274,6 +274,11 @@ export const ERROR_KINDS = {
     httpStatus: 400,
     hint: 'Give maxTokens, or set context.maxTokens in the settings of the tenant.',
   },
+  provider_not_allowed: {
+    sqlstate: 'RH065',
+    httpStatus: 403,
+    hint: 'Allow it with sessions.update(sessionId, { providers }), or create the session without providers.',
+  },
   invalid_state: {
     sqlstate: 'RH070',
     httpStatus: 400,

@@ -101,6 +101,27 @@ $$;
 
 comment on function rowhouse.get_session(uuid) is 'The session, or no row when the tenant has none of this id.';
 
+create or replace function rowhouse.assert_provider(p_session uuid, p_provider text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_session rowhouse.sessions;
+begin
+  select s.* into v_session from rowhouse.get_session(p_session) s;
+  if v_session.session_id is null then
+    perform rowhouse.raise_no_session();
+  elsif v_session.providers is not null and (p_provider = any (v_session.providers)) is not true then
+    raise exception using errcode = 'RH065',
+      message = format('the session may not use "%s"', left(p_provider, 200)),
+      hint = 'It is not among the providers that the session was created with.';
+  end if;
+end
+$$;
+
+comment on function rowhouse.assert_provider(uuid, text) is
+  'Raises RH065 when the session has a list of providers that this one is not among; RH060 when the tenant has no such session.';
+
 create or replace function rowhouse.find_session(p_id text) returns setof rowhouse.sessions
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -298,14 +319,14 @@ comment on function rowhouse.sweep_sessions(integer) is
 revoke execute on function
   rowhouse.raise_no_session(), rowhouse.session_cutoff(), rowhouse.check_session(text, text, jsonb, text[], timestamptz),
   rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid),
-  rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
+  rowhouse.assert_provider(uuid, text), rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
   rowhouse.update_session(uuid, jsonb), rowhouse.delete_session(uuid),
   rowhouse.list_sessions(integer, text, text, timestamptz, uuid), rowhouse.sweep_sessions(integer)
   from public;
 grant execute on function
   rowhouse.raise_no_session(), rowhouse.session_cutoff(), rowhouse.check_session(text, text, jsonb, text[], timestamptz),
   rowhouse.create_session(text, text, jsonb, text[], timestamptz), rowhouse.get_session(uuid),
-  rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
+  rowhouse.assert_provider(uuid, text), rowhouse.find_session(text), rowhouse.open_session(text), rowhouse.lock_session(uuid),
   rowhouse.update_session(uuid, jsonb), rowhouse.delete_session(uuid),
   rowhouse.list_sessions(integer, text, text, timestamptz, uuid), rowhouse.sweep_sessions(integer)
   to rowhouse_app;

@@ -36,6 +36,10 @@ export function parseSession(options: SessionOptions): ParsedSession {
   return { userId, agentId, metadata, providers, expiresInMs }
 }
 
+export function parseProvider(provider: string): string {
+  return parse(name, provider, 'invalid_session', 'The provider')
+}
+
 const sessionChanges = z.strictObject({
   userId: name.nullable().optional(),
   agentId: name.nullable().optional(),

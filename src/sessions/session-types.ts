@@ -8,7 +8,7 @@ export interface SessionOptions {
   readonly agentId?: string | undefined
   /** A JSON object of up to 65,536 bytes. Default `{}`. */
   readonly metadata?: Metadata | undefined
-  /** The model providers and tool servers it may use, up to 100 of them. Default: no restriction. */
+  /** The model providers and tool servers that `assertProvider` lets it use, up to 100 of them. Default: all. */
   readonly providers?: readonly string[] | undefined
   /** In so many milliseconds it is over, by the clock of the database. Default: when its retention ends. */
   readonly expiresInMs?: number | undefined

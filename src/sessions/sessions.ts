@@ -14,7 +14,15 @@ import type {
   WindowOptions,
 } from './message-types.ts'
 import { parseAppend, parseMessageList, parseMessageSearch, parseMessages, parseWindow } from './parse-message.ts'
-import { parseChanges, parseExternalId, parseId, parseSession, parseSessionList, parseTouch } from './parse-session.ts'
+import {
+  parseChanges,
+  parseExternalId,
+  parseId,
+  parseProvider,
+  parseSession,
+  parseSessionList,
+  parseTouch,
+} from './parse-session.ts'
 import { PostgresSessionStore } from './postgres-session-store.ts'
 import { type MessageRow, type SessionRow, toMessage, toSession } from './rows.ts'
 import type { Session, SessionChanges, SessionListOptions, SessionOptions, SessionPage } from './session-types.ts'
@@ -68,6 +76,25 @@ export class Sessions {
   async get(sessionId: string): Promise<Session | undefined> {
     const [session] = await this.#sessions(sql`rowhouse.get_session(${parseSessionId(sessionId)}::uuid)`)
     return session
+  }
+
+  /**
+   * Returns when the session may use a model provider or tool server: all of them, unless it was created with a list.
+   * For the place where calls go out, whatever a model or a user asked for.
+   *
+   * Errors: `provider_not_allowed` (403), `session_not_found`.
+   *
+   * SQL: `select rowhouse.assert_provider($1, $2)`
+   *
+   * @example
+   * ```ts
+   * const session = await acme.sessions.create({ providers: ['anthropic', 'https://tools.example.com/mcp'] })
+   * await acme.sessions.assertProvider(session.id, 'https://tools.example.com/mcp')
+   * ```
+   */
+  async assertProvider(sessionId: string, provider: string): Promise<void> {
+    const id = parseSessionId(sessionId)
+    await sql`select rowhouse.assert_provider(${id}::uuid, ${parseProvider(provider)})`.execute(this.#executor.db)
   }
 
   /**

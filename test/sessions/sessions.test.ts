@@ -31,6 +31,29 @@ describe('create and get', () => {
     expect(await fixture.acme.sessions.get(created.id.toUpperCase())).toEqual(created)
   })
 
+  test('a session with a list of providers may use those, and one without all', async () => {
+    const { sessions } = fixture.acme
+    const limited = await sessions.create({ providers: ['anthropic', 'tools.example.com'] })
+    const nothing = await sessions.create({ providers: [] })
+    const open = await sessions.create()
+    await sessions.assertProvider(limited.id, 'tools.example.com')
+    await sessions.assertProvider(open.id, 'whatever')
+    for (const [id, provider] of [
+      [limited.id, 'Anthropic'],
+      [limited.id, 'anthropic.evil.example'],
+      [nothing.id, 'anthropic'],
+    ] as const) {
+      await expectError(sessions.assertProvider(id, provider), 'provider_not_allowed')
+    }
+    await sessions.update(limited.id, { providers: ['openai'] })
+    await expectError(sessions.assertProvider(limited.id, 'anthropic'), 'provider_not_allowed')
+    await sessions.assertProvider(limited.id, 'openai')
+    await sessions.assertProvider((await sessions.fork(open.id)).id, 'whatever')
+    await expectError(sessions.assertProvider(UNKNOWN, 'openai'), 'session_not_found')
+    await expectError(fixture.globex.sessions.assertProvider(limited.id, 'openai'), 'session_not_found')
+    await expectError(sessions.assertProvider(limited.id, ''), 'invalid_session')
+  })
+
   test('needs nothing', async () => {
     expect(await fixture.acme.sessions.create()).toMatchObject({
       userId: null,
