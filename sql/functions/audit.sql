@@ -194,6 +194,10 @@ begin
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.settings.change', jsonb_build_object(
       'version', new.settings_version, 'changes', rowhouse.settings_difference(old.settings, new.settings)));
   end if;
+  if new.own_timeouts is distinct from old.own_timeouts then
+    perform rowhouse.record_audit(new.tenant_id, 'rowhouse.timeouts.set', jsonb_build_object(
+      'statementMs', new.own_timeouts[1], 'lockMs', new.own_timeouts[2], 'idleInTransactionMs', new.own_timeouts[3]));
+  end if;
   if new.partition_schema is distinct from old.partition_schema then
     perform rowhouse.record_audit(new.tenant_id,
       'rowhouse.tenant.' || case when new.partition_schema is null then 'demote' else 'promote' end, '{}');
@@ -203,7 +207,7 @@ end
 $$;
 
 comment on function rowhouse.audit_tenant_change() is
-  'Trigger of the registry: records provisioning, every change of status, tier and settings, promotion and demotion in the trail of the tenant, in the transaction that makes the change.';
+  'Trigger of the registry: records provisioning, every change of status, tier, settings and timeouts, promotion and demotion in the trail of the tenant, in the transaction that makes the change.';
 
 create or replace trigger rowhouse_audit after insert or update on rowhouse.tenants
   for each row execute function rowhouse.audit_tenant_change();

@@ -116,6 +116,8 @@ begin
     values (p_tenant, p_circuit, 'open', p_reason, v_account.opened_at + p_pause_ms * interval '1 millisecond', v_account.opened_at)
     on conflict (tenant_id, circuit) do update
       set status = excluded.status, reason = excluded.reason, retry_at = excluded.retry_at;
+  perform rowhouse.record_own_audit('rowhouse.circuit.trip',
+    jsonb_build_object('circuit', p_circuit, 'reason', p_reason, 'pauseMs', p_pause_ms));
   perform rowhouse.end_work(v_before);
 exception
   when check_violation or not_null_violation then
@@ -140,6 +142,7 @@ begin
   update rowhouse.circuits c
     set status = 'closed', reason = null, retry_at = null, trying = null, window_start = v_account.opened_at, calls = 0, errors = 0, spent = 0
     where c.tenant_id = p_tenant and c.circuit = p_circuit;
+  perform rowhouse.record_own_audit('rowhouse.circuit.reset', jsonb_build_object('circuit', p_circuit));
   perform rowhouse.end_work(v_before);
 end
 $$;

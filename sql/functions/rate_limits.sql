@@ -260,6 +260,8 @@ begin
       on conflict (tenant_id, name) do update
         set limits = excluded.limits, lengths = excluded.lengths, bursts = excluded.bursts, updated_at = excluded.updated_at;
   end if;
+  perform rowhouse.record_own_audit('rowhouse.rate_limit.' || case when p_windows is null then 'unset' else 'set' end,
+    jsonb_strip_nulls(jsonb_build_object('name', p_limit, 'windows', p_windows)));
   perform rowhouse.end_work(v_before);
 end
 $$;
