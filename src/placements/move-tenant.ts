@@ -81,12 +81,10 @@ async function copy(move: Move): Promise<void> {
   const { tenantId, source, target, options } = move
   await sql`select rowhouse.await_writers(${tenantId})`.execute(source.admin.db)
   options.onStep?.('copy')
-  const there = await readRow(target.admin, tenantId)
-  if (there?.status === 'importing') {
-    // Of a move that was interrupted; of an older one, when its rows are others.
-    if ((await digestOf(source, tenantId)) === (await digestOf(target, tenantId))) return
-    await discard(move)
-  }
+  const arrived = await hasArrived(move)
+  if (arrived === 'whole') return
+  // Of an older move.
+  if (arrived === 'otherwise') await discard(move)
   const { maxPauseMs = MAX_PAUSE_MS, onProgress } = options
   const pipe = new PassThrough()
   let late: Error | undefined
@@ -110,7 +108,12 @@ async function copy(move: Move): Promise<void> {
     const importing = importTenant(target.admin, pipe, {}, { opens: false })
     const [exported, imported] = await Promise.allSettled([exporting, importing])
     // Whoever failed first made the other fail: the import, unless its source did.
-    for (const end of [imported, exported]) if (end.status === 'rejected') throw reasonOf(end.reason)
+    for (const end of [imported, exported]) {
+      if (end.status === 'fulfilled') continue
+      // Somebody who moves it at the same time may have been faster.
+      if ((await hasArrived(move).catch(() => 'not')) === 'whole') return
+      throw reasonOf(end.reason)
+    }
     if (late !== undefined) throw late
   } finally {
     clearTimeout(timer)
@@ -120,6 +123,13 @@ async function copy(move: Move): Promise<void> {
 function reasonOf(error: unknown): unknown {
   const { code, cause } = error as { code?: unknown; cause?: unknown }
   return code === 'invalid_archive' && cause !== undefined ? cause : error
+}
+
+/** Whether the target has a copy that waits to be opened, with all that the source has. */
+async function hasArrived({ tenantId, source, target }: Move): Promise<'whole' | 'otherwise' | 'not'> {
+  const there = await readRow(target.admin, tenantId)
+  if (there?.status !== 'importing') return 'not'
+  return (await digestOf(source, tenantId)) === (await digestOf(target, tenantId)) ? 'whole' : 'otherwise'
 }
 
 /** What the tenant is, in every table. */

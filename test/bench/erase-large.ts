@@ -11,8 +11,8 @@ export const settings = { max_wal_size: '4GB' }
  */
 export default async function benchEraseLarge({ urls, args }: BenchContext): Promise<void> {
   const [rows = 5_000_000, tables = 120, points = 20] = args.map(Number)
-  const pgDump = findPgDump()
   const { app, owner, superuser } = urls
+  const pgDump = superuser && (await findPgDump(superuser))
   if (pgDump === undefined || app === undefined || owner === undefined || superuser === undefined) {
     throw new Error('erase-large needs pg_dump and a superuser')
   }

@@ -10,8 +10,8 @@ const database = useDatabase({ needs: ['parallelBackends', 'superuser'] })
 test('nothing is left in a dump of the whole database, and everything of others', {
   timeout: 120_000,
 }, async (context) => {
-  const pgDump = findPgDump()
-  if (pgDump === undefined) return context.skip('needs pg_dump')
+  const pgDump = await findPgDump(database.url('superuser'))
+  if (pgDump === undefined) return context.skip('needs a pg_dump that is not older than the server')
   const { cutOff, tenantRows, problems } = await eraseInterrupted({
     urls: { app: database.url('app'), owner: database.url('owner'), superuser: database.url('superuser') },
     pgDump,

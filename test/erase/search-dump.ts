@@ -1,13 +1,23 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { withClient } from '../setup/connection.ts'
 import { findServerBinaries } from '../setup/engines/binaries.ts'
 
-/** `pg_dump` of the newest server on this machine; undefined where there is none. */
-export function findPgDump(): string | undefined {
+/** A `pg_dump` that can read this server, which older ones refuse to; undefined where there is none. */
+export async function findPgDump(url: string): Promise<string | undefined> {
+  const server = await withClient(url, async (client) => {
+    const { rows } = await client.query("select current_setting('server_version_num')::int / 10000 as major")
+    return rows[0].major as number
+  })
   return findServerBinaries()
     .map(({ binDirectory }) => join(binDirectory, 'pg_dump'))
-    .find((path) => existsSync(path))
+    .find((path) => existsSync(path) && majorOf(path) >= server)
+}
+
+/** As in `pg_dump (PostgreSQL) 15.20`. */
+function majorOf(pgDump: string): number {
+  return Number(/\d+/.exec(execFileSync(pgDump, ['--version'], { encoding: 'utf8' }))?.[0])
 }
 
 export interface DumpSearch {
