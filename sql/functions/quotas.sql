@@ -255,18 +255,20 @@ create or replace function rowhouse.give_back_quotas(p_tenant text, p_names text
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_names text[];
+  v_periods timestamptz[];
+  v_amounts numeric[];
+  v_used numeric[];
 begin
-  -- What was overrun becomes settled where there is room now.
-  update rowhouse.quota_counters c
-    set reserved = c.reserved - b.amount,
-      settled = least(c.settled + c.overrun, coalesce(c.allowance, 'Infinity') - c.reserved + b.amount),
-      overrun = greatest(c.settled + c.overrun - coalesce(c.allowance, 'Infinity') + c.reserved - b.amount, 0)
+  select array_agg(g.name), array_agg(g.period_start), array_agg(g.amount), array_agg(0::numeric)
+    into v_names, v_periods, v_amounts, v_used
     from (
       select u.name, u.period_start, sum(u.amount) as amount
         from unnest(p_names, p_periods, p_amounts) u (name, period_start, amount)
-        group by u.name, u.period_start
-        having sum(u.amount) <> 0) b
-    where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start;
+        group by u.name, u.period_start) g;
+  -- Nothing was used, so no soft limit is crossed.
+  perform rowhouse.book_quotas(p_tenant, v_names, v_periods, v_amounts, v_used, '{}');
 end
 $$;
 
