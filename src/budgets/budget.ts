@@ -5,10 +5,8 @@ import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
-import { type BudgetCallback, type RunRequest, runInBudget } from './run-in-budget.ts'
+import { type BudgetCallback, DEFAULT_LEASE_MS, type RunRequest, runInBudget } from './run-in-budget.ts'
 import { type Units, unitsToJson } from './units.ts'
-
-const DEFAULT_LEASE_MS = 60_000
 
 /**
  * What a tenant may spend: quotas of tokens, requests or anything else, budgets of money, and calls at the same time.

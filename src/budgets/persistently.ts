@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RowhouseError, TenantMovingError } from '../errors.ts'
+import { DEFAULT_MAX_PAUSE_MS } from '../placements/max-pause.ts'
 
 /** How often a statement is tried that fails for a reason that may pass. */
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 50
-/** A move that takes longer is given up, unless it was given more time. */
-const LONGEST_MOVE_MS = 600_000
 
 /** Repeats what the database answers once, however often it is asked, while it fails for a reason that may pass. */
 export async function persistently<T>(run: () => Promise<T>): Promise<T> {
@@ -22,7 +21,7 @@ export async function persistently<T>(run: () => Promise<T>): Promise<T> {
 
 /** The same for what was used, which must be booked: a tenant on its way to another database is waited for. */
 export async function bookPersistently<T>(book: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + LONGEST_MOVE_MS
+  const deadline = performance.now() + DEFAULT_MAX_PAUSE_MS
   for (;;) {
     try {
       return await persistently(book)

@@ -4,7 +4,8 @@ import type { AdmitRequest, SettleDetails, Settlement } from './budget-types.ts'
 import { bookPersistently, persistently } from './persistently.ts'
 import { addUnits, type Units, unitsToJson } from './units.ts'
 
-const DEFAULT_LEASE_MS = 60_000
+/** How long a call may take before its reservation is given back, unless it is kept alive. */
+export const DEFAULT_LEASE_MS = 60_000
 
 /** A call to run inside the budget. */
 export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs' | 'failed'> {

@@ -1,5 +1,5 @@
 import { CompactSign, compactVerify } from 'jose'
-import { createRowhouseError, type RowhouseError } from '../errors.ts'
+import { createRowhouseError, RowhouseError } from '../errors.ts'
 import { keyIdOf, parsePrivateKey, type SigningKey, trustedKeys } from '../signing/ed25519-keys.ts'
 import type { ErasureReceipt } from '../tenants/erasure-receipt.ts'
 
@@ -44,7 +44,7 @@ export async function verifyErasureCertificate(
     )
     return JSON.parse(Buffer.from(payload).toString('utf8'))
   } catch (error) {
-    if (error instanceof Error && 'httpStatus' in error) throw error
+    if (error instanceof RowhouseError) throw error
     throw invalidCertificate('it was cut off or changed', error)
   }
 }

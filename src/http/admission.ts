@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { bookPersistently } from '../budgets/persistently.ts'
+import { DEFAULT_LEASE_MS } from '../budgets/run-in-budget.ts'
 import type { Units } from '../budgets/units.ts'
 import { createRowhouseError, RateLimitedError } from '../errors.ts'
 import type { RateLimitWindow } from '../rate-limits/rate-limit-options.ts'
@@ -92,7 +93,7 @@ export async function takeFromRateLimit(
 export async function reserveQuota(
   request: Request,
   tenantRequest: TenantRequest,
-  { units = {}, model, leaseMs = 60_000, advertise = false, onError }: RequestQuota,
+  { units = {}, model, leaseMs = DEFAULT_LEASE_MS, advertise = false, onError }: RequestQuota,
 ): Promise<Admitted> {
   const { budget } = tenantRequest.tenant
   const requested = resolve(units, request, tenantRequest)

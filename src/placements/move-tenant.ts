@@ -5,9 +5,9 @@ import { createRowhouseError } from '../errors.ts'
 import { exportTenant } from '../portability/export-tenant.ts'
 import { importTenant } from '../portability/import-tenant.ts'
 import { type AdminDirectory, type RegistryRow, readRow } from './admin-directory.ts'
+import { DEFAULT_MAX_PAUSE_MS } from './max-pause.ts'
 import type { MoveOptions, MoveReceipt } from './move-types.ts'
 
-const MAX_PAUSE_MS = 600_000
 /** Both ends are near each other, and what is compressed is thrown away. */
 const NO_COMPRESSION = 0
 
@@ -85,7 +85,7 @@ async function copy(move: Move): Promise<void> {
   if (arrived === 'whole') return
   // Of an older move.
   if (arrived === 'otherwise') await discard(move)
-  const { maxPauseMs = MAX_PAUSE_MS, onProgress } = options
+  const { maxPauseMs = DEFAULT_MAX_PAUSE_MS, onProgress } = options
   const pipe = new PassThrough()
   let late: Error | undefined
   const timer = setTimeout(() => {

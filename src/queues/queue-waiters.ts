@@ -124,11 +124,7 @@ export class QueueWaiters {
 
   #remember(payload: string): void {
     this.#unclaimed.add(payload)
-    if (this.#unclaimed.size <= UNCLAIMED) return
-    for (const oldest of this.#unclaimed) {
-      this.#unclaimed.delete(oldest)
-      return
-    }
+    if (this.#unclaimed.size > UNCLAIMED) this.#unclaimed.delete(this.#unclaimed.values().next().value!)
   }
 
   #pollAll(): void {
