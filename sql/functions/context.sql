@@ -209,8 +209,7 @@ begin
     return null;
   end if;
   -- As sealed_tenant does: what follows would tell the status of a tenant that injected SQL chose, and hold its lock.
-  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end,
+  select rowhouse.has_seal(s.required, s.inner_secret, s.outer_secret, v_tenant),
       t.lock_key,
       -- Anybody may set it, and only work_as can make what it has to be.
       current_setting('rowhouse.holds_tenant_lock', true) = rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant || ':lock')
@@ -251,8 +250,7 @@ declare
   v_status text;
 begin
   -- As in guard_tenant_write.
-  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key
+  select rowhouse.has_seal(s.required, s.inner_secret, s.outer_secret, v_tenant), t.lock_key
     into v_believed, v_lock_key
     from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
   if v_believed is not true then

@@ -2,7 +2,7 @@
 --
 -- Whoever may run SQL in a tenant's transaction may also set app.tenant_id. With seals required, the setting is believed
 -- only together with app.seal: a digest over tenant, backend and transaction, with a secret that no role of the
--- application reads. enter_sealed_tenant makes one, for a proof of the application: an HMAC over the tenant, with a key
+-- application reads. enter_sealed makes one, for a proof of the application: an HMAC over the tenant, with a key
 -- that the database knows. It travels as a bound parameter, so that pg_stat_activity does not show it to others.
 --
 -- The policies call sealed_tenant in a sub-select, which a statement evaluates once and keeps: changing the setting in
@@ -41,6 +41,15 @@ create or replace function rowhouse.seal_digest(p_inner_secret bytea, p_outer_se
 comment on function rowhouse.seal_digest(bytea, bytea, text) is
   'The seal of a tenant for this transaction: a nested digest over tenant, backend and begin of the transaction. Inlined where it is used.';
 
+create or replace function rowhouse.has_seal(p_required boolean, p_inner_secret bytea, p_outer_secret bytea, p_tenant text) returns boolean
+  language sql stable parallel restricted
+  -- app.work_seal: a function of rowhouse that works for one tenant after another sealed this one itself.
+  return case when p_required then rowhouse.seal_digest(p_inner_secret, p_outer_secret, p_tenant)
+    in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end;
+
+comment on function rowhouse.has_seal(boolean, bytea, bytea, text) is
+  'Whether the transaction carries the seal of this tenant, or needs none. Inlined where it is used.';
+
 create or replace function rowhouse.sealed_tenant() returns text
   language plpgsql stable parallel restricted security definer
   set search_path = pg_catalog, pg_temp
@@ -55,9 +64,7 @@ begin
   end if;
   -- It runs with nearly every statement of an application: one plain query, and expressions, which take no query.
   select s.inner_secret, s.outer_secret into v_inner_secret, v_outer_secret from rowhouse.seals s;
-  -- app.work_seal: a function of rowhouse that works for one tenant after another sealed this one itself.
-  if rowhouse.seal_digest(v_inner_secret, v_outer_secret, v_tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) then
+  if rowhouse.has_seal(true, v_inner_secret, v_outer_secret, v_tenant) then
     return v_tenant;
   end if;
   raise exception using errcode = 'RH007',
@@ -110,30 +117,38 @@ $$;
 comment on function rowhouse.require_verified_tenant() is
   'require_tenant for functions that run with the rights of rowhouse_owner: where seals are required, only the sealed tenant (RH007). Policies hold for them too, but not on the registry.';
 
-create or replace function rowhouse.enter_sealed_tenant(p_proof text) returns void
-  language plpgsql volatile security definer
+-- A procedure, because calling one needs no plan: part of every sealed transaction.
+create or replace procedure rowhouse.enter_sealed(p_proof text, p_has_user boolean, p_has_request boolean)
+  language plpgsql security definer
   set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant text := nullif(current_setting('app.tenant_id', true), '');
-  v_valid boolean;
+  v_made_at text := split_part(p_proof, '.', 2);
+  v_is_valid boolean;
   v_age numeric;
   v_status text;
-  v_timeouts integer[];
-  v_locks_on_entry boolean;
   v_seal text;
 begin
+  -- As in rowhouse.enter.
+  if not (p_has_user or coalesce(current_setting('app.user_id', true) = '', false)) then
+    set local app.user_id = '';
+  end if;
+  if not (p_has_request or coalesce(current_setting('app.request_id', true) = '', false)) then
+    set local app.request_id = '';
+  end if;
   -- One statement, because it runs in every transaction. key id . milliseconds since 1970 . digest in hexadecimal;
   -- digests of both sides are compared: how long that takes tells nothing about the expected value.
   select sha256(convert_to(encode(sha256(k.outer_pad || sha256(k.inner_pad
-          || convert_to(concat_ws(':', 'rowhouse:1', split_part(p_proof, '.', 2), v_tenant), 'UTF8'))), 'hex'), 'UTF8'))
+          || convert_to('rowhouse:1:' || v_made_at || ':' || v_tenant, 'UTF8'))), 'hex'), 'UTF8'))
         = sha256(convert_to(split_part(p_proof, '.', 3), 'UTF8')),
-      t.status, t.timeouts, t.locks_on_entry, rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
-    into v_valid, v_status, v_timeouts, v_locks_on_entry, v_seal
+      case when t.timeouts is null and not t.locks_on_entry then t.status end,
+      rowhouse.seal_digest(s.inner_secret, s.outer_secret, v_tenant)
+    into v_is_valid, v_status, v_seal
     from rowhouse.seals s
     left join rowhouse.seal_keys k on k.key_id = split_part(p_proof, '.', 1)
     left join rowhouse.tenants t on t.tenant_id = v_tenant;
-  if v_valid is not true then
+  if v_is_valid is not true then
     if v_tenant is null then
       perform rowhouse.raise_no_tenant();
     end if;
@@ -141,29 +156,35 @@ begin
       hint = 'Give createRowhouse the key that this database knows, as the option seal.';
   end if;
   -- A number, for it was part of what the key signed.
-  v_age := extract(epoch from clock_timestamp()) - split_part(p_proof, '.', 2)::numeric / 1000;
+  v_age := extract(epoch from clock_timestamp()) - v_made_at::numeric / 1000;
   if v_age not between -300 and 300 then
     raise exception using errcode = 'RH008',
       message = format('the proof of the tenant was made %s seconds %s, by the clock of the database',
         round(abs(v_age)), case when v_age > 0 then 'ago' else 'in the future' end),
       hint = 'Proofs hold for 5 minutes. Set the clock of the application server.';
   end if;
-  if v_status is distinct from 'active' and rowhouse.settles(v_status) is not true then
-    perform rowhouse.check_tenant_id(v_tenant);
-    perform rowhouse.check_tenant_status(v_tenant, v_status);
-  end if;
-  if v_timeouts is not null then
-    perform rowhouse.apply_timeouts(v_timeouts);
-  end if;
   execute format('set local app.seal = %L', v_seal);
-  if v_locks_on_entry and v_status = 'active' then
-    perform rowhouse.lock_on_entry();
+  if v_status = 'active' then
+    return;
   end if;
+  perform rowhouse.enter_with_timeouts(v_tenant);
+end
+$$;
+
+comment on procedure rowhouse.enter_sealed(text, boolean, boolean) is
+  'rowhouse.enter for databases that require seals: checks the proof for the tenant set in app.tenant_id, seals it for the rest of the transaction, and then that it may work. p_proof: <key id>.<milliseconds since 1970>.<HMAC-SHA-256 over rowhouse:1:<milliseconds>:<tenant>, in hexadecimal>; pass it as a bound parameter. Raises RH008 (no valid proof), RH001, RH002, RH003, RH004, RH006.';
+
+create or replace function rowhouse.enter_sealed_tenant(p_proof text) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  call rowhouse.enter_sealed(p_proof, true, true);
 end
 $$;
 
 comment on function rowhouse.enter_sealed_tenant(text) is
-  'enter_tenant for databases that require seals: checks the proof for the tenant set in app.tenant_id, then that it may work, and seals it for the rest of the transaction. p_proof: <key id>.<milliseconds since 1970>.<HMAC-SHA-256 over rowhouse:1:<milliseconds>:<tenant>, in hexadecimal>; pass it as a bound parameter. Raises RH008 (no valid proof), RH001, RH002, RH003, RH004, RH006.';
+  'The check of rowhouse.enter_sealed, which leaves app.user_id and app.request_id as they are. For transactions written by hand.';
 
 create or replace function rowhouse.xor_bytes(p_bytes bytea, p_mask integer) returns bytea
   language plpgsql immutable parallel safe
@@ -281,17 +302,19 @@ comment on function rowhouse.require_seals(boolean) is
   'Makes every policy believe a tenant only with its seal, or not any longer: writes the policies of all protected tables anew, in this transaction, and returns how many tables. Locks each table until the end. Needs the rights of the owner of every protected table.';
 
 revoke execute on function
-  rowhouse.seals_required(), rowhouse.seal_digest(bytea, bytea, text), rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(),
+  rowhouse.seals_required(), rowhouse.seal_digest(bytea, bytea, text), rowhouse.has_seal(boolean, bytea, bytea, text), rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(),
   rowhouse.sealed_tenant_bigint(), rowhouse.require_verified_tenant(),
   rowhouse.enter_sealed_tenant(text), rowhouse.xor_bytes(bytea, integer), rowhouse.add_seal_key(bytea),
   rowhouse.list_seal_keys(), rowhouse.drop_seal_key(text), rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)
   from public;
+revoke execute on procedure rowhouse.enter_sealed(text, boolean, boolean) from public;
 
 -- Policies call these with the rights of whoever runs the statement.
 grant execute on function
   rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(), rowhouse.sealed_tenant_bigint()
   to public;
 grant execute on function rowhouse.seals_required(), rowhouse.enter_sealed_tenant(text) to rowhouse_app, rowhouse_admin;
+grant execute on procedure rowhouse.enter_sealed(text, boolean, boolean) to rowhouse_app, rowhouse_admin;
 grant execute on function
   rowhouse.add_seal_key(bytea), rowhouse.list_seal_keys(), rowhouse.drop_seal_key(text),
   rowhouse.set_seals_required(boolean), rowhouse.require_seals(boolean)

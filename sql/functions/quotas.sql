@@ -172,8 +172,7 @@ declare
 begin
   tenant := rowhouse.require_tenant();
   -- As in enter_tenant_write; with the timeouts, because the client leaves rowhouse.enter out.
-  select case when s.required then rowhouse.seal_digest(s.inner_secret, s.outer_secret, tenant)
-      in (current_setting('app.seal', true), current_setting('app.work_seal', true)) else true end, t.lock_key, t.timeouts
+  select rowhouse.has_seal(s.required, s.inner_secret, s.outer_secret, tenant), t.lock_key, t.timeouts
     into v_believed, v_lock_key, v_timeouts
     from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = tenant;
   if v_believed is not true then

@@ -60,18 +60,18 @@ export function identityStatements({
   const isOperator = tenantId === ''
   set('app.tenant_id', tenantId)
   // Otherwise the call below empties what a transaction leaves out, in a fifth of the time.
-  const setsAll = isOperator || seal !== undefined
   const isEntered = !entersItself || seal !== undefined
-  if (userId !== '' || setsAll || !isEntered) set('app.user_id', userId)
-  if (requestId !== '' || setsAll) set('app.request_id', requestId)
+  if (userId !== '' || isOperator || !isEntered) set('app.user_id', userId)
+  if (requestId !== '' || isOperator) set('app.request_id', requestId)
   if (isOperator) return statements
   if (settles) set('rowhouse.settles', 'on')
   if (!isEntered) return statements
   // Unknown and suspended tenants are refused in the same round trip.
+  const has = `${userId !== ''}, ${requestId !== ''}`
   statements.push(
     seal === undefined
-      ? `call rowhouse.enter(${userId !== ''}, ${requestId !== ''})`
-      : { sql: 'select rowhouse.enter_sealed_tenant($1)', parameter: seal.prove(tenantId) },
+      ? `call rowhouse.enter(${has})`
+      : { sql: `call rowhouse.enter_sealed($1, ${has})`, parameter: seal.prove(tenantId) },
   )
   return statements
 }

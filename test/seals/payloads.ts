@@ -216,6 +216,8 @@ const SEALS: readonly Payload[] = [
   one('compute a seal', `select rowhouse.seal_digest('', '', '${GLOBEX}')`),
   one('enter with the own seal', CALL, "select rowhouse.enter_sealed_tenant(current_setting('app.seal', true))"),
   one('enter with no proof', CALL, 'select rowhouse.enter_sealed_tenant(null)'),
+  one('call the entry with no proof', CALL, 'call rowhouse.enter_sealed(null, true, true)'),
+  one('ask for the seal of the other', `select rowhouse.has_seal(false, '', '', '${GLOBEX}')`),
   one(
     'enter with a forged proof',
     CALL,

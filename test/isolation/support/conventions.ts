@@ -18,7 +18,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   seals_required: 'tells whether proofs are needed, and nothing of the secrets',
   lock_on_entry: 'takes the lock that every write of the tenant of the transaction takes',
   sealed_tenant: 'reads the secret of the database, and returns the tenant that the caller set',
-  enter_sealed_tenant: 'reads the keys, and answers whether a proof is valid',
+  enter_sealed: 'reads the keys, and answers whether a proof is valid',
   take_rate_limit: 'writes counters, which the application may not; its tenant is the one of the transaction',
   admit: 'the same, for reservations',
   settle: 'the same, for usage events',
