@@ -33,20 +33,24 @@ const TITLES: Readonly<Record<number, string>> = {
   404: 'Not found',
   409: 'Conflict',
   410: 'Gone',
+  413: 'Content too large',
+  415: 'Unsupported media type',
+  422: 'Unprocessable content',
   429: 'Too many requests',
   503: 'Not available',
 }
 
 /**
- * What to answer when something was thrown. Messages of errors that the caller can mend are passed on; of anything else
- * he learns the status alone.
+ * What to answer when something was thrown. Messages of errors that the caller can mend are passed on, also those of
+ * `http-errors`, which Express and its parsers throw; of anything else he learns the status alone.
  */
 export function toProblem(
   error: unknown,
   { requestId }: { readonly requestId?: string | undefined } = {},
 ): ProblemAnswer {
   const known = error instanceof RowhouseError && error.httpStatus !== 500 ? error : undefined
-  const status = known?.httpStatus ?? 500
+  const refusal = known ?? toRefusal(error)
+  const status = refusal?.httpStatus ?? 500
   const headers: Record<string, string> = { 'Content-Type': 'application/problem+json' }
   if (status === 401) headers['WWW-Authenticate'] = 'Bearer'
   const retryAfterMs = (known as { retryAfterMs?: unknown } | undefined)?.retryAfterMs
@@ -59,15 +63,26 @@ export function toProblem(
   return {
     problem: {
       type: known === undefined ? 'about:blank' : `urn:rowhouse:problem:${known.code}`,
-      title: TITLES[status] ?? 'Internal error',
+      title: TITLES[status] ?? (status < 500 ? 'Bad request' : 'Internal error'),
       status,
-      ...(known !== undefined && status < 500 && { detail: known.message }),
+      ...(refusal !== undefined && status < 500 && { detail: refusal.message }),
       ...(known !== undefined && { code: known.code }),
       ...(quota !== undefined && { quota, 'violated-policies': [quota] }),
       ...(requestId !== undefined && { requestId }),
     },
     headers,
   }
+}
+
+/**
+ * An error that says itself that it is the caller's, as those of `http-errors` do: a body that is no JSON, or too large. A
+ * status alone says nothing, because clients of other services throw with the status of what those answered.
+ */
+function toRefusal(error: unknown): { readonly httpStatus: number; readonly message: string } | undefined {
+  if (!(error instanceof Error)) return undefined
+  const { expose, status } = error as { expose?: unknown; status?: unknown }
+  if (expose !== true || typeof status !== 'number' || status < 400 || status > 499) return undefined
+  return { httpStatus: status, message: error.message }
 }
 
 /**
