@@ -125,8 +125,8 @@ test('inside withTenant it is refused, because the transaction would stay open',
 
 test('a call longer than its lease keeps its reservation', async () => {
   const { budget, money } = await tenantWith()
-  await budget.run({ ...CALL, leaseMs: 300 }, async () => {
-    await sleep(1000)
+  await budget.run({ ...CALL, leaseMs: 1000 }, async () => {
+    await sleep(2500)
     expect(await money()).toEqual([0, 0.01, 0.99])
   })
   expect(await money()).toEqual([0.01, 0, 0.99])

@@ -62,10 +62,10 @@ describe('acquire', () => {
 
   test('waits for the end of a lease', async () => {
     const { locks } = fixture.acme
-    await locks.acquire('lease', { leaseMs: 200 })
-    const begun = performance.now()
-    expect(await locks.acquire('lease', { waitMs: 5000 })).toBeDefined()
-    expect(performance.now() - begun).toBeGreaterThan(100)
+    const first = await locks.acquire('lease', { leaseMs: 200 })
+    const second = await locks.acquire('lease', { leaseMs: 60_000, waitMs: 5000 })
+    // By the clock of the database, whatever this process was held up.
+    expect(second!.expiresAt.getTime() - 60_000).toBeGreaterThanOrEqual(first!.expiresAt.getTime())
   })
 
   test('waits no longer than it may', async () => {
@@ -73,7 +73,7 @@ describe('acquire', () => {
     await locks.acquire('busy')
     const begun = performance.now()
     expect(await locks.acquire('busy', { waitMs: 100 })).toBeUndefined()
-    expect(performance.now() - begun).toBeLessThan(2000)
+    expect(performance.now() - begun).toBeLessThan(20_000)
     const aborted = locks.acquire('busy', { waitMs: 60_000, signal: AbortSignal.timeout(50) })
     await expect(aborted).rejects.toThrow()
   })
@@ -118,7 +118,7 @@ describe('acquire', () => {
     await app.query("select * from rowhouse.acquire_lock('open', interval '1 hour')")
     const begun = performance.now()
     expect(await fixture.acme.locks.acquire('open')).toBeUndefined()
-    expect(performance.now() - begun).toBeLessThan(3000)
+    expect(performance.now() - begun).toBeLessThan(20_000)
     await app.query('rollback')
     expect(await fixture.acme.locks.acquire('open')).toBeDefined()
   })
@@ -229,10 +229,10 @@ describe('fencing', () => {
     needs('parallelBackends'),
     async () => {
       const { locks } = fixture.rowhouse.tenant('fenced')
-      const lock = await locks.acquire('open', { leaseMs: 100 })
+      const lock = await locks.acquire('open', { leaseMs: 1000 })
       await fixture.rowhouse.withTenant('fenced', async (_db, tenant) => {
         await tenant.locks.fence(lock!)
-        await sleep(150)
+        await sleep(1200)
         const taken = await other.tenant('fenced').locks.acquire('open')
         expect(taken).toBeUndefined()
       })

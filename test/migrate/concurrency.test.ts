@@ -43,7 +43,7 @@ describe('many migrations at once', () => {
     expect(howOftenApplied(reports, 'migrations/1_tenants.sql')).toBe(1)
     expect(howOftenApplied(reports, 'functions/context.sql')).toBe(1)
     // postgres-migrations alone looks for its lock once a second: 20 of them one after the other take much longer.
-    expect(duration).toBeLessThan(5_000)
+    expect(duration).toBeLessThan(15_000)
   })
 
   test('5 databases of one server at once, 4 connections each', async () => {

@@ -150,7 +150,7 @@ describe('acquire and enqueue', () => {
 
   test('a place and a slot end by the clock of the database unless they are renewed', async () => {
     const { one, two } = await open()
-    await one.acquire({ leaseMs: 150 })
+    await one.acquire({ leaseMs: 1000 })
     const forgotten = await one.enqueue({ keepMs: 100 })
     const slot = await two.acquire({ deadlineMs: 5000 })
     expect(await forgotten.renew()).toBe('gone')
