@@ -49,9 +49,10 @@ export function openRuntime(options: RowhouseOptions): OpenRuntime {
     admin === undefined ? source : new ConnectionSource({ ...openPool(admin, false), pipeline: false })
   const tenantRole = role ?? undefined
   const seal = sealKey === undefined ? undefined : new Seal(sealKey)
-  const startupCheck = new StartupCheck(source, tenantRole, { hasSeal: seal !== undefined })
+  const checks = { hasSeal: seal !== undefined, allowsPrivilegedLogin: options.allowPrivilegedLogin }
+  const startupCheck = new StartupCheck(source, tenantRole, checks)
   const placed = openPlacements(options.placements, { source, adminSource, startupCheck }, log, (placement) => {
-    return new StartupCheck(placement, tenantRole, { hasSeal: seal !== undefined })
+    return new StartupCheck(placement, tenantRole, checks)
   })
   const runtime = new ContextRuntime({
     source,

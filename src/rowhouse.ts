@@ -343,7 +343,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
       ),
     installJobQueue: (queue) => installJobQueue(owner, queue),
     doctor: (doctorOptions) => runAsOwner(owner, (client) => runDoctor(client, doctorOptions)),
-    prove: (proveOptions) => runAsOwner(owner, (client) => proveIsolation(client, proveOptions)),
+    prove: (proveOptions) =>
+      runAsOwner(owner, (client) => proveIsolation(client, { seal: options.seal, ...proveOptions })),
     reload: async () => {
       await runtime.startupCheck.reload()
     },

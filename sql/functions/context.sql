@@ -9,7 +9,7 @@ create or replace function rowhouse.current_tenant() returns text
   return nullif(current_setting('app.tenant_id', true), '');
 
 comment on function rowhouse.current_tenant() is
-  'The tenant of the transaction, or null when none is set.';
+  'The tenant of the transaction, or null when none is set. It says what is set, not what is proven: where seals are required, functions and policies of your own use require_verified_tenant.';
 
 create or replace function rowhouse.raise_no_tenant() returns text
   language plpgsql stable parallel safe
@@ -44,7 +44,7 @@ create or replace function rowhouse.require_tenant() returns text
   return coalesce(nullif(current_setting('app.tenant_id', true), ''), rowhouse.raise_no_tenant());
 
 comment on function rowhouse.require_tenant() is
-  'The tenant of the transaction; raises RH001 when none is set. Default of every tenant column.';
+  'The tenant of the transaction; raises RH001 when none is set. Default of every tenant column, whose policy checks the value. It says what is set: see require_verified_tenant.';
 
 create or replace function rowhouse.check_tenant_status(p_tenant text, p_status text) returns void
   language plpgsql stable parallel safe
@@ -282,6 +282,25 @@ $$;
 comment on function rowhouse.lock_on_entry() is
   'Takes the shared lock of the tenant when its transaction begins, while its rows are about to be moved to other partitions (locks_on_entry): it waits here, before it uses a table that the move wants alone.';
 
+create or replace function rowhouse.roles_beyond_requests() returns name[]
+  language plpgsql stable parallel restricted
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select coalesce(array_agg(r.rolname order by r.rolname), '{}')
+      from pg_roles r
+      where pg_has_role(session_user, r.oid, 'member')
+        -- Who may create roles may, before PostgreSQL 16, also become any of them.
+        and (r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolname in ('rowhouse_owner', 'rowhouse_admin')
+          or exists (
+            select from rowhouse.protected_tables p join pg_class c on c.oid = p.relation where c.relowner = r.oid)));
+end
+$$;
+
+comment on function rowhouse.roles_beyond_requests() is
+  'The roles that the login of this session has or may become, set role or not, which could take the protection away: superusers, those that may create roles, owners of protected tables, rowhouse_owner, rowhouse_admin. SQL injected into a transaction could become them, too.';
+
 -- The default of the parameter is evaluated where the function is called, so it is the caller's search path.
 create or replace function rowhouse.startup_check(p_search_path name[] default current_schemas(true)) returns jsonb
   language plpgsql stable parallel restricted
@@ -298,6 +317,8 @@ begin
   return v_result || (
     select jsonb_build_object(
       'sealed', rowhouse.seals_required(),
+      'login', session_user,
+      'beyond', rowhouse.roles_beyond_requests(),
       'version', (select max(f.version) from rowhouse.applied_functions f where f.file like 'functions/%'),
       'exposed', coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname) order by n.nspname, c.relname)
         filter (where not row_security_active(c.oid)), '[]'),
@@ -327,7 +348,7 @@ revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
   rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
-  rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.startup_check(name[])
+  rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   from public;
 
 -- Defaults call these with the rights of whoever runs the statement.
@@ -339,7 +360,7 @@ grant execute on function rowhouse.guard_tenant_write() to rowhouse_admin;
 grant execute on function
   rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.check_tenant_id(text),
   rowhouse.check_tenant_status(text, text), rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text),
-  rowhouse.lock_on_entry(), rowhouse.startup_check(name[])
+  rowhouse.lock_on_entry(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   to rowhouse_app, rowhouse_admin;
 grant execute on function rowhouse.raise_problem(text, text) to rowhouse_app;
 

@@ -115,7 +115,7 @@ end
 $$;
 
 comment on function rowhouse.require_verified_tenant() is
-  'require_tenant for functions that run with the rights of rowhouse_owner: where seals are required, only the sealed tenant (RH007). Policies hold for them too, but not on the registry.';
+  'The tenant of the transaction as policies believe it: where seals are required, only the sealed one (RH007), elsewhere require_tenant. For functions and policies that decide by the tenant themselves.';
 
 -- A procedure, because calling one needs no plan: part of every sealed transaction.
 create or replace procedure rowhouse.enter_sealed(p_proof text, p_has_user boolean, p_has_request boolean)
@@ -313,7 +313,9 @@ revoke execute on procedure rowhouse.enter_sealed(text, boolean, boolean) from p
 grant execute on function
   rowhouse.sealed_tenant(), rowhouse.sealed_tenant_uuid(), rowhouse.sealed_tenant_bigint()
   to public;
-grant execute on function rowhouse.seals_required(), rowhouse.enter_sealed_tenant(text) to rowhouse_app, rowhouse_admin;
+grant execute on function
+  rowhouse.seals_required(), rowhouse.enter_sealed_tenant(text), rowhouse.require_verified_tenant()
+  to rowhouse_app, rowhouse_admin;
 grant execute on procedure rowhouse.enter_sealed(text, boolean, boolean) to rowhouse_app, rowhouse_admin;
 grant execute on function
   rowhouse.add_seal_key(bytea), rowhouse.list_seal_keys(), rowhouse.drop_seal_key(text),

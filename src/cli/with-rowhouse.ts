@@ -12,6 +12,9 @@ export async function withRowhouse<T>(
   const rowhouse = createRowhouse({
     connectionString: requireDatabaseUrl(context),
     poolOptions: { max: 2 },
+    // Where seals are required; this is no request, so it may be the login of an operator.
+    seal: context.environment.ROWHOUSE_SEAL,
+    allowPrivilegedLogin: true,
     ...options,
   })
   try {

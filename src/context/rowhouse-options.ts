@@ -39,6 +39,11 @@ export interface RowhouseOptions extends ConnectionOptions {
    * transaction proves its tenant, and a database that requires seals believes no other.
    */
   readonly seal?: SealKey | undefined
+  /**
+   * Where seals are required, tenants' transactions are refused on a login that could become an operator or the owner of
+   * a protected table, because injected SQL could, too. True for scripts of operators, which serve no requests.
+   */
+  readonly allowPrivilegedLogin?: boolean | undefined
   /** A login of its own for the calls across tenants (`rowhouse.tenants` and others). Default: the same login. */
   readonly admin?: ConnectionOptions | undefined
   /**
@@ -101,6 +106,7 @@ const rowhouseOptions = connection.extend({
   pipeline: z.boolean().optional(),
   role: z.string().min(1).nullable().optional(),
   seal: z.union([z.string(), z.instanceof(Uint8Array)]).optional(),
+  allowPrivilegedLogin: z.boolean().optional(),
   admin: connection.optional(),
   log: z.custom((value) => typeof value === 'function' || Array.isArray(value), 'is not a log of Kysely').optional(),
   plugins: z

@@ -15,9 +15,17 @@ export interface StartupFacts {
   readonly bypassrls: boolean
   /** Whether the database believes a tenant only with a proof. */
   readonly sealed: boolean
+  readonly login: string
+  /** Roles that could take the protection away, and that the login could become. */
+  readonly beyond: readonly string[]
   /** Tenant tables whose policies do not apply to the role. */
   readonly exposed: readonly string[]
   readonly tenantTables: readonly TenantTable[]
+}
+
+export interface StartupCheckOptions {
+  readonly hasSeal?: boolean | undefined
+  readonly allowsPrivilegedLogin?: boolean | undefined
 }
 
 /**
@@ -28,13 +36,15 @@ export class StartupCheck {
   readonly #source: ConnectionSource
   readonly #role: string | undefined
   readonly #hasSeal: boolean
+  readonly #allowsPrivilegedLogin: boolean
   #facts: StartupFacts | undefined
   #running: Promise<StartupFacts> | undefined
 
-  constructor(source: ConnectionSource, role: string | undefined, { hasSeal = false } = {}) {
+  constructor(source: ConnectionSource, role: string | undefined, options: StartupCheckOptions = {}) {
     this.#source = source
     this.#role = role
-    this.#hasSeal = hasSeal
+    this.#hasSeal = options.hasSeal ?? false
+    this.#allowsPrivilegedLogin = options.allowsPrivilegedLogin ?? false
   }
 
   /** What the check found; undefined before it passed. */
@@ -75,6 +85,7 @@ export class StartupCheck {
           'This database believes a tenant only with a proof, and createRowhouse was given no seal.',
         )
       }
+      if (facts.sealed && !this.#allowsPrivilegedLogin) assertKeepsSeals(facts)
       return facts
     } catch (error) {
       throw explainPreludeError(error, role, session.login)
@@ -96,5 +107,17 @@ function assertRestricted({ role, superuser, bypassrls, exposed }: StartupFacts)
   throw createRowhouseError(
     'role_not_restricted',
     `The role "${role}" ${reason}, so row-level security would not keep tenants apart.`,
+  )
+}
+
+/** `set role` goes back to what the login may be, so injected SQL could read the secret of the seals as another role. */
+function assertKeepsSeals({ login, role, beyond }: StartupFacts): void {
+  if (beyond.length === 0) return
+  throw createRowhouseError(
+    'role_not_restricted',
+    `The login "${login}" is or may become ${beyond.slice(0, 3).join(', ')}, so injected SQL could break the seals.`,
+    {
+      hint: `Give requests a login of their own: create role my_app login password '...'; grant ${role} to my_app. Calls of operators go by the option admin.`,
+    },
   )
 }

@@ -1,8 +1,13 @@
 import pg from 'pg'
+import type { Seal } from '../context/seal.ts'
 import type { TableShape } from './table-shape.ts'
+
+/** Makes the rest of the transaction this tenant's; an empty id is none. */
+export type EnterTenant = (tenantId: string) => Promise<void>
 
 /** One attempt of a tenant to reach another one's rows, inside a transaction. */
 export interface Attempt {
+  readonly enter: EnterTenant
   /** What the attacking tenant runs, in this order. */
   readonly statements: readonly string[]
   /** The attacking tenant; empty: none is set. */
@@ -28,7 +33,7 @@ export interface AttemptOutcome {
  * other tenant looks whether its rows are as they were.
  */
 export async function runAttempt(client: pg.ClientBase, attempt: Attempt): Promise<AttemptOutcome> {
-  const { statements, own, other, canaries, watched, before } = attempt
+  const { enter, statements, own, other, canaries, watched, before } = attempt
   const evidence: string[] = []
   // Only what was made up: the row may hold values of tenants that are real.
   const search = (where: string, text: string) => {
@@ -37,7 +42,7 @@ export async function runAttempt(client: pg.ClientBase, attempt: Attempt): Promi
   }
   const hear = (notice: object) => search('a notice', JSON.stringify(notice))
   let refusal: pg.DatabaseError | undefined
-  await setTenant(client, own)
+  await enter(own)
   await client.query('savepoint attempt')
   client.on('notice', hear)
   try {
@@ -55,7 +60,7 @@ export async function runAttempt(client: pg.ClientBase, attempt: Attempt): Promi
   } finally {
     client.off('notice', hear)
   }
-  const after = await stateOf(client, other, watched)
+  const after = await stateOf(client, enter, other, watched)
   for (const table of watched) {
     if (after.get(table) !== before.get(table)) evidence.push(`rows of ${table.name} were changed`)
   }
@@ -66,10 +71,11 @@ export async function runAttempt(client: pg.ClientBase, attempt: Attempt): Promi
 /** All rows of a tenant in these tables, as that tenant reads them. */
 export async function stateOf(
   client: pg.ClientBase,
+  enter: EnterTenant,
   tenantId: string,
   tables: readonly TableShape[],
 ): Promise<ReadonlyMap<TableShape, string>> {
-  await setTenant(client, tenantId)
+  await enter(tenantId)
   if (tables.length === 0) return new Map()
   const contents = tables.map(({ name }) => `(select string_agg(t::text, '; ' order by t::text) from ${name} t)`)
   const { rows } = await client.query<{ contents: (string | null)[] }>(
@@ -78,7 +84,11 @@ export async function stateOf(
   return new Map(tables.map((table, index) => [table, rows[0]!.contents[index] ?? '']))
 }
 
-/** For the rest of the transaction; an empty id is none. */
-export async function setTenant(client: pg.ClientBase, tenantId: string): Promise<void> {
-  await client.query(`set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`)
+/** With a seal where the database believes no other. */
+export function createEnterTenant(client: pg.ClientBase, seal: Seal | undefined): EnterTenant {
+  return async (tenantId) => {
+    await client.query(`set local app.tenant_id = ${pg.escapeLiteral(tenantId)}`)
+    if (seal === undefined || tenantId === '') return
+    await client.query('call rowhouse.enter_sealed($1, true, true)', [seal.prove(tenantId)])
+  }
 }

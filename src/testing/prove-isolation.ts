@@ -1,7 +1,8 @@
 import pg from 'pg'
-import { assertInspectable } from '../doctor/doctor.ts'
+import { Seal, type SealKey } from '../context/seal.ts'
+import { assertInspectable, runDoctor } from '../doctor/doctor.ts'
 import { createRowhouseError } from '../errors.ts'
-import { runAttempt, setTenant, stateOf } from './attempt.ts'
+import { createEnterTenant, type EnterTenant, runAttempt, stateOf } from './attempt.ts'
 import { insertGeneratedRow, type RowValues } from './insert-row.ts'
 import { IsolationError, type IsolationLeak } from './isolation-error.ts'
 import { describeRegisteredTables, type TableShape } from './table-shape.ts'
@@ -14,6 +15,10 @@ export interface ProveIsolationOptions {
   readonly tables?: readonly string[] | undefined
   /** The role of requests. Default `rowhouse_app`. */
   readonly role?: string | undefined
+  /** Tables without rows of tenants that every tenant may read, such as `['public.countries']`; as SQL names them. */
+  readonly sharedTables?: readonly string[] | undefined
+  /** The key of sealed contexts, where the database requires them; `rowhouse.prove()` uses that of `createRowhouse`. */
+  readonly seal?: SealKey | undefined
   /**
    * Values of columns that can't be made up from the type, the checks and the foreign keys, by table and column. Each
    * table is asked for a row of each of two tenants.
@@ -43,7 +48,8 @@ interface Tenants {
 /**
  * Puts a row of each of two throw-away tenants into every protected table and lets one of them try every verb of SQL on
  * the other one's row, and a request without a tenant as well: some fifty attempts a table. All in one transaction, which
- * is rolled back: triggers of the tables do run, and numbers of sequences are used up.
+ * is rolled back: triggers of the tables do run, and numbers of sequences are used up. A table that the role reaches and that
+ * has no policies is a leak without an attack, unless it is shared.
  *
  * Values are made up from types, checks and foreign keys; where that is not enough, the error names the table, and
  * `rows` gives them. The login needs to be a member of `rowhouse_admin` and of the role of requests, as the one that
@@ -83,8 +89,11 @@ export async function proveIsolation(
 async function attackEveryTable(
   client: pg.ClientBase,
   role: string,
-  { tables: wanted, rows = {} }: ProveIsolationOptions,
+  { tables: wanted, rows = {}, sharedTables, seal }: ProveIsolationOptions,
 ): Promise<IsolationProof> {
+  const enter = createEnterTenant(client, seal === undefined ? undefined : new Seal(seal))
+  const leaks: IsolationLeak[] = []
+  if (wanted === undefined) leaks.push(...(await findUnprotected(client, role, sharedTables)))
   const registered = await describeRegisteredTables(client)
   const readable = await readableBy(client, role, registered)
   // What the role may not even read, it can't attack: the database refuses before any policy is asked.
@@ -95,19 +104,18 @@ async function attackEveryTable(
   const needed = wanted === undefined ? registered : withReferenced(registered, selected)
   const tenants = await provisionTenants(client, needed)
   await client.query(`set local role ${pg.escapeIdentifier(role)}`)
-  const canaries = await insertRows(client, needed, tenants, await byName(client, rows), readable)
-  const leaks: IsolationLeak[] = []
+  const canaries = await insertRows(client, enter, needed, tenants, await byName(client, rows), readable)
   const proven: IsolationProof['tables'][number][] = []
   for (const table of selected) {
     const { own, other } = tenants.get(table.tenantType)!
     const watched = withReferencing(registered, table).filter(
       (near) => near.tenantType === table.tenantType && readable.has(near),
     )
-    const before = await stateOf(client, other, watched)
+    const before = await stateOf(client, enter, other, watched)
     const sought = [other, ...canaries.get(table)!]
     const counts = { attempts: 0, refused: 0 }
     for (const [verb, attacker, statements] of attemptsOn(table, { own, other })) {
-      const attempt = { statements, own: attacker, other, canaries: sought, watched, before }
+      const attempt = { enter, statements, own: attacker, other, canaries: sought, watched, before }
       const { evidence, refusal } = await runAttempt(client, attempt)
       counts.attempts++
       if (refusal !== undefined) counts.refused++
@@ -117,6 +125,18 @@ async function attackEveryTable(
   }
   if (leaks.length > 0) throw new IsolationError(leaks)
   return { tables: proven, attempts: proven.reduce((sum, { attempts }) => sum + attempts, 0) }
+}
+
+/** Tables that are open to the role: whatever it may do there, it may do to every row. */
+async function findUnprotected(
+  client: pg.ClientBase,
+  role: string,
+  sharedTables: readonly string[] | undefined,
+): Promise<IsolationLeak[]> {
+  const findings = await runDoctor(client, { role, sharedTables, level: 'error' })
+  return findings
+    .filter(({ name }) => name === 'unprotected_table')
+    .map(({ object, detail }) => ({ table: object, verb: 'any statement', evidence: [detail] }))
 }
 
 /** Those of the tables that the role may read something of. */
@@ -172,6 +192,7 @@ async function provisionTenants(
 /** Canaries of the attacked tenant, by table. */
 async function insertRows(
   client: pg.ClientBase,
+  enter: EnterTenant,
   tables: readonly TableShape[],
   tenants: ReadonlyMap<string, Tenants>,
   known: ReadonlyMap<string, (tenantId: string) => RowValues>,
@@ -183,10 +204,10 @@ async function insertRows(
     const { own, other } = tenants.get(table.tenantType)!
     const given = known.get(table.name)
     try {
-      await setTenant(client, own)
+      await enter(own)
       const ownRow = await insertGeneratedRow(client, table, 'own', given?.(own))
       const ownCanaries = [...ownRow.canaries, ...(await insertSecondRow(client, table, 'own', given?.(own)))]
-      await setTenant(client, other)
+      await enter(other)
       const otherRow = await insertOthersRow(client, table, given?.(other), ownRow.values)
       const otherCanaries = [...otherRow.canaries, ...(await insertSecondRow(client, table, 'other', given?.(other)))]
       canaries.set(

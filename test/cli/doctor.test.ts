@@ -57,7 +57,33 @@ test('a warning alone is no failure, and a table that everybody reads can be nam
   const found = await run('doctor')
   expect(found.stdout).toContain('public.countries')
   expect((await run('doctor', '--shared', 'public.countries')).stdout).not.toContain('public.countries')
+  const proven = await run('prove')
+  expect(proven).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('public.countries, any statement') })
+  expect((await run('prove', '--shared', 'public.countries')).exitCode).toBe(0)
   await owner.query('drop table countries')
+})
+
+test('in a database that requires seals, commands work with the key and without say what is missing', async () => {
+  const key = 'the key of this test, of more than 32 bytes'
+  await owner.query("select rowhouse.add_seal_key(convert_to($1, 'UTF8')), rowhouse.require_seals(true)", [key])
+  try {
+    const environment = { DATABASE_URL: database.url('owner'), ROWHOUSE_SEAL: key }
+    await runCommand(['tenant', 'create', 'acme'], environment)
+    for (const command of [
+      ['prove'],
+      ['doctor'],
+      ['usage'],
+      ['sweep'],
+      ['audit', 'export', 'acme'],
+      ['audit', 'verify'],
+    ]) {
+      expect(await runCommand(command, environment), command.join(' ')).toMatchObject({ exitCode: 0, stderr: '' })
+    }
+    expect((await run('prove')).stderr).toMatch(/seal/)
+    expect((await run('usage')).stderr).toMatch(/seal/)
+  } finally {
+    await owner.query('select rowhouse.require_seals(false)')
+  }
 })
 
 test('without a database, and with one that does not answer: one sentence and the mend', async () => {

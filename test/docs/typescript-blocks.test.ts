@@ -29,6 +29,7 @@ declare global {
   type TokenCounter = library.TokenCounter
   const rowhouse: library.Rowhouse<AppTables>
   const connectionString: string
+  const appUrl: string
   const sealKey: string
   const signingKey: string
   const publicKey: string

@@ -1,7 +1,7 @@
 // P28: select, insert, update, delete, merge, upsert, returning, cursors and copy each check policies on a path of their
 // own, and bugs were found in most. The matrix: every verb on every table that the application can reach, by catalog.
 import { beforeAll, describe, expect, test } from 'vitest'
-import { runAttempt, stateOf } from '../../src/testing/attempt.ts'
+import { createEnterTenant, runAttempt, stateOf } from '../../src/testing/attempt.ts'
 import { describeTable, type TableShape } from '../../src/testing/table-shape.ts'
 import { VERBS } from '../../src/testing/verbs.ts'
 import { useDatabase } from '../setup/database.ts'
@@ -47,13 +47,15 @@ const REFUSALS = ['42501', '23505', '23514', '23502', '23503', '0A000', '42809',
 /** Runs a verb as acme on a table that both tenants have rows in: what it returned or changed of globex. */
 async function attack(table: TableShape, verb: (typeof VERBS)[string]): Promise<readonly string[]> {
   return inTenant(clients.app, ACME, async () => {
+    const enter = createEnterTenant(clients.app, undefined)
     const { evidence, refusal } = await runAttempt(clients.app, {
+      enter,
       statements: verb(table, { own: ACME, other: GLOBEX }),
       own: ACME,
       other: GLOBEX,
       canaries: [GLOBEX],
       watched: tables,
-      before: await stateOf(clients.app, GLOBEX, tables),
+      before: await stateOf(clients.app, enter, GLOBEX, tables),
     })
     if (refusal !== undefined && !REFUSALS.includes(refusal.code!)) throw refusal
     return evidence

@@ -133,7 +133,7 @@ test('an import is no history of its rows', async () => {
 
 test('where transactions must prove their tenant', async () => {
   const key = randomBytes(32)
-  const owning = createRowhouse({ connectionString: home.url('owner'), seal: key })
+  const owning = createRowhouse({ connectionString: home.url('owner'), seal: key, allowPrivilegedLogin: true })
   try {
     await owning.tenants.provision('sealed')
     await owning.seals.addKey(key)

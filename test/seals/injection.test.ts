@@ -7,7 +7,7 @@ import { ACME, canariesOf, GLOBEX, useAppTables } from '../isolation/support/app
 import { useClients } from '../isolation/support/clients.ts'
 import { inTenant } from '../isolation/support/in-tenant.ts'
 import { useDatabase } from '../setup/database.ts'
-import { PAYLOADS, type Payload } from './payloads.ts'
+import { FORGE_SEAL, PAYLOADS, type Payload } from './payloads.ts'
 
 const KEY = 'a key of this test, of 32 bytes or more'
 
@@ -115,6 +115,21 @@ describe('sealed contexts', () => {
       const tenants = await sealed.query(ACME, (db) => db.selectFrom('invoices').select('tenant_id').distinct())
       expect(tenants, payload.name).toEqual([{ tenant_id: ACME }])
     }
+  })
+
+  test('requests are refused on a login that may become the owner of the secret', async () => {
+    const connection = { connectionString: database.url('owner'), seal: KEY, poolOptions: { max: 1 } }
+    const careless = createRowhouse(connection)
+    await expect(careless.query(ACME, (db) => db.selectFrom('invoices').selectAll())).rejects.toMatchObject({
+      code: 'role_not_restricted',
+      message: expect.stringMatching(/is or may become .*rowhouse_admin/),
+    })
+    await careless.close()
+    // The control: what that login could do.
+    const scripts = createRowhouse({ ...connection, allowPrivilegedLogin: true })
+    const outcome = await attack(scripts, { name: 'forge', statements: [FORGE_SEAL] })
+    expect(outcome).toBe('switched')
+    await scripts.close()
   })
 
   test('a seal of another transaction is of no use', async () => {

@@ -209,10 +209,20 @@ const STATEMENTS: readonly Payload[] = [
   one('listen', `listen "${GLOBEX}"`),
 ]
 
+/** Seals the transaction as the other tenant, on a login that may become the owner of the secret. */
+export const FORGE_SEAL = `do $$ begin
+  perform set_config('role', 'rowhouse_owner', true);
+  perform set_config('app.tenant_id', '${GLOBEX}', true),
+      set_config('app.seal', rowhouse.seal_digest(s.inner_secret, s.outer_secret, '${GLOBEX}'), true)
+    from rowhouse.seals s;
+  perform set_config('role', 'rowhouse_app', true);
+end $$`
+
 /** What only a sealed context has: the secrets, and the ways in. */
 const SEALS: readonly Payload[] = [
   one('read the secrets', 'select * from rowhouse.seals'),
   one('read the keys', 'select * from rowhouse.seal_keys'),
+  one('forge a seal as the owner of the secret', FORGE_SEAL),
   one('compute a seal', `select rowhouse.seal_digest('', '', '${GLOBEX}')`),
   one('enter with the own seal', CALL, "select rowhouse.enter_sealed_tenant(current_setting('app.seal', true))"),
   one('enter with no proof', CALL, 'select rowhouse.enter_sealed_tenant(null)'),

@@ -151,7 +151,11 @@ describe('where seals are required', () => {
   test('operators visit every tenant', async () => {
     const visits = await open({ seal: KEY }).query('acme', (db) => db.selectFrom('notes').selectAll())
     expect(visits).toEqual([])
-    const work = createRowhouse<Tables>({ connectionString: database.url('owner'), seal: KEY, poolOptions: { max: 1 } })
+    const work = createRowhouse<Tables>({
+      connectionString: database.url('app'),
+      admin: { connectionString: database.url('owner'), poolOptions: { max: 1 } },
+      seal: KEY,
+    })
     opened.push(work)
     const counted = await work.forEachTenant((db) => sql`select 1`.execute(db))
     expect(counted.map(({ tenantId }) => tenantId)).toContain('acme')
@@ -162,6 +166,19 @@ describe('where seals are required', () => {
       code: 'tenant_not_sealed',
       message: expect.stringContaining('was given no seal'),
     })
+  })
+
+  test('a function of the user decides by the sealed tenant', async () => {
+    const ask = (statement: string) =>
+      sealed.withTenant('acme', (db) => sql.raw<{ tenant: string }>(statement).execute(db))
+    const { rows } = await ask('select rowhouse.require_verified_tenant() as tenant')
+    expect(rows).toEqual([{ tenant: 'acme' }])
+    const forged = `select set_config('app.tenant_id', 'globex', true), rowhouse.%s() as tenant`
+    await expect(ask(forged.replace('%s', 'require_verified_tenant'))).rejects.toMatchObject({
+      code: 'tenant_not_sealed',
+    })
+    // The control: this one says what is set.
+    expect((await ask(forged.replace('%s', 'require_tenant'))).rows).toMatchObject([{ tenant: 'globex' }])
   })
 
   test('the key is changed while applications run', async () => {

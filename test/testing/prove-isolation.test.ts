@@ -102,6 +102,19 @@ describe('each hole is found', () => {
     }
   })
 
+  test('tables without policies', async () => {
+    await clients.owner.query(`create table open_to_readers (tenant_id text, body text); create table open_to_deletes (body text);
+      grant select on open_to_readers, countries to rowhouse_app; grant delete on open_to_deletes to rowhouse_app`)
+    expect(await leaks({ sharedTables: ['public.countries'] })).toEqual([
+      { table: 'public.open_to_deletes', verb: 'any statement', evidence: [expect.stringContaining('delete')] },
+      { table: 'public.open_to_readers', verb: 'any statement', evidence: [expect.stringContaining('select')] },
+    ])
+    await clients.owner.query('drop table open_to_readers, open_to_deletes')
+    // The control: what nobody said is shared.
+    expect(await leaks()).toMatchObject([{ table: 'public.countries' }])
+    await clients.owner.query('revoke select on countries from rowhouse_app')
+  })
+
   test('a partition that can be named', async () => {
     const { rows } = await clients.owner.query(
       "select relid::regclass::text as name from pg_partition_tree('events') where isleaf",

@@ -8,6 +8,7 @@ import { type Command, EXIT_FAILURE, EXIT_OK, UsageError } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
 import type { Output } from '../output.ts'
 import { withRowhouse } from '../with-rowhouse.ts'
+import { listOf, SHARED_TABLES_OPTION } from './shared-tables.ts'
 import { TENANT_OPTIONS } from './tenant/options.ts'
 
 export const doctorCommand: Command = {
@@ -28,11 +29,7 @@ export const doctorCommand: Command = {
     },
     ignore: { type: 'string', value: 'NAMES', description: 'Lints or cache keys to leave out, separated by commas' },
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
-    shared: {
-      type: 'string',
-      value: 'TABLES',
-      description: 'Tables that every tenant may read, separated by commas: public.countries',
-    },
+    shared: SHARED_TABLES_OPTION,
   },
   examples: [
     'rowhouse doctor',
@@ -46,9 +43,9 @@ export const doctorCommand: Command = {
     }
     const doctorOptions: DoctorOptions = {
       role: options.role as string | undefined,
-      sharedTables: list(options.shared),
+      sharedTables: listOf(options.shared),
       level: options.level as FindingLevel | undefined,
-      ignore: list(options.ignore),
+      ignore: listOf(options.ignore),
     }
     const findings = await withRowhouse(context, (rowhouse) => rowhouse.doctor(doctorOptions))
     if (options.sarif === true) {
@@ -59,10 +56,6 @@ export const doctorCommand: Command = {
     else print(findings, output)
     return findings.some(({ level }) => level === 'error') ? EXIT_FAILURE : EXIT_OK
   },
-}
-
-function list(value: string | boolean | undefined): string[] | undefined {
-  return typeof value === 'string' ? value.split(',').map((entry) => entry.trim()) : undefined
 }
 
 const STYLES = { error: 'red', warning: 'yellow', info: 'dim' } as const

@@ -3,6 +3,7 @@ import { type IsolationProof, proveIsolation } from '../../testing/prove-isolati
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
 import { formatTable } from '../table.ts'
+import { listOf, SHARED_TABLES_OPTION } from './shared-tables.ts'
 import { TENANT_OPTIONS } from './tenant/options.ts'
 
 export const proveCommand: Command = {
@@ -11,11 +12,13 @@ export const proveCommand: Command = {
   description:
     'Puts a row of each of two throw-away tenants into every protected table and lets one of them try some fifty ways to\n' +
     "reach the other one's row, in one transaction that is rolled back: triggers do run, numbers of sequences are used up.\n" +
-    'Fails when a row was read, changed or seen to exist.',
+    'Fails when a row was read, changed or seen to exist, and when requests reach a table that has no policies. Where seals\n' +
+    'are required it needs ROWHOUSE_SEAL.',
   positionals: ['[table]'],
   options: {
     ...TENANT_OPTIONS,
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
+    shared: SHARED_TABLES_OPTION,
   },
   examples: ['rowhouse prove', 'rowhouse prove public.invoices --json'],
   async run(context) {
@@ -26,6 +29,8 @@ export const proveCommand: Command = {
       proof = await proveIsolation(requireDatabaseUrl(context), {
         tables: positionals.length === 0 ? undefined : positionals,
         role: options.role as string | undefined,
+        sharedTables: listOf(options.shared),
+        seal: context.environment.ROWHOUSE_SEAL,
       })
     } catch (error) {
       if (!(error instanceof IsolationError)) throw error
