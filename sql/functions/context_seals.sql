@@ -148,7 +148,7 @@ begin
         round(abs(v_age)), case when v_age > 0 then 'ago' else 'in the future' end),
       hint = 'Proofs hold for 5 minutes. Set the clock of the application server.';
   end if;
-  if v_status is distinct from 'active' and rowhouse.settles(v_status) is not true then
+  if v_status is distinct from 'active' and v_status is distinct from 'relocating' and rowhouse.settles(v_status) is not true then
     perform rowhouse.check_tenant_id(v_tenant);
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;
@@ -156,7 +156,7 @@ begin
     perform rowhouse.apply_timeouts(v_timeouts);
   end if;
   execute format('set local app.seal = %L', v_seal);
-  if v_locks_on_entry and v_status = 'active' then
+  if v_locks_on_entry and v_status = 'active' or v_status = 'relocating' then
     perform rowhouse.lock_on_entry();
   end if;
 end
