@@ -17,7 +17,8 @@ create or replace function rowhouse.detached_partitions(p_tenant text)
 as $$
 begin
   return query
-    select coalesce(o.place, 0), r.oid::regclass, c.oid::regclass, p.tenant_column, rowhouse.tenant_literal(p_tenant, p.column_type)
+    select coalesce(o.place, 0), r.oid::regclass, c.oid::regclass, p.tenant_column,
+        case when p.relation is not null then rowhouse.tenant_literal(p_tenant, p.column_type) end
       from rowhouse.tenants t
       join pg_namespace n on n.nspname = t.partition_schema
       join pg_class c on c.relnamespace = n.oid and c.relkind = 'r' and not c.relispartition

@@ -73,9 +73,11 @@ export async function demoteTenant(
   const { onProgress } = parseOptions(relocationOptions, options)
   return relocate(db, tenantId, async () => {
     onProgress?.({ tenantId, step: 'waiting' })
+    // Those of one that was cut off wait for this one to go on.
     const { rows: entries } = await sql<{ ended: boolean }>`
-      select rowhouse.await_entries(${DEMOTION_WAITS_MS}) as ended`.execute(db)
-    if (!entries[0]!.ended) {
+      select t.status = 'relocating' or rowhouse.await_entries(${DEMOTION_WAITS_MS}) as ended
+        from rowhouse.tenants t where t.tenant_id = ${tenantId}`.execute(db)
+    if (entries[0]?.ended === false) {
       throw createRowhouseError('tenant_busy', 'Transactions that began before the demotion did not end in a minute.')
     }
     await sql`select rowhouse.begin_demotion(${tenantId})`.execute(db)
