@@ -180,11 +180,11 @@ begin
     -- A statement of its own: its snapshot is taken after the lock.
     if current_setting('transaction_isolation') = 'read committed' then
       select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = p_tenant;
+    elsif exists (select from rowhouse.tenants t where t.tenant_id = p_tenant and t.status = 'relocating') then
+      v_status := 'relocating';
     elsif current_setting('transaction_read_only') = 'on' then
-      -- Cannot look beyond its snapshot, in which the rows may be where they are no more.
-      perform pg_advisory_xact_lock_shared(rowhouse.relocation_key(v_lock_key));
-      raise exception using errcode = 'serialization_failure', message = format('rows of tenant "%s" are moved to other partitions', p_tenant),
-        hint = 'Try again. If nobody promotes or demotes the tenant, it was cut off: do it again.';
+      -- It cannot look beyond its snapshot, in which the rows may be where they are no more.
+      perform rowhouse.raise_relocated(p_tenant);
     else
       -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
       -- 40001; changes of anything else are no conflict.

@@ -82,9 +82,10 @@ begin
   -- No table can be altered while deferred triggers wait for it.
   set constraints all immediate;
   perform rowhouse.check_demotable(p_tenant);
-  -- First, because it may have to wait for others who hold this row.
+  -- First, because it may have to wait for others who hold this row. A new lock key: who comes with a snapshot from
+  -- before would not find the rows, and is told so (40001).
   update rowhouse.tenants t
-    set status = 'relocating', status_before = t.status, locks_on_entry = true, updated_at = clock_timestamp()
+    set status = 'relocating', status_before = t.status, locks_on_entry = true, lock_key = default, updated_at = clock_timestamp()
     where t.tenant_id = p_tenant;
   select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w where w.relation is not null;
   v_relations := array(
@@ -123,7 +124,7 @@ end
 $$;
 
 comment on function rowhouse.begin_demotion(text) is
-  'Detaches the partitions of a promoted tenant and closes it, status relocating, until demote_next has moved its rows: in a transaction of its own, after begin_relocation and after await_entries returned true. Other tenants wait for it, a moment. Nothing happens when the tenant has no partitions, or when it was called before. Needs isolation level read committed. Raises RH002, RH004, RH010, RH011, and RH032 when other transactions do not finish.';
+  'Detaches the partitions of a promoted tenant and closes it, status relocating, until demote_next has moved its rows: in a transaction of its own, after begin_relocation and after await_entries returned true. Other tenants wait for it, a moment. Nothing happens when the tenant has no partitions, or when it was called before. Transactions in repeatable read that took their snapshot before and enter the tenant after the end do not find its rows. Needs isolation level read committed. Raises RH002, RH004, RH010, RH011, and RH032 when other transactions do not finish.';
 
 create or replace function rowhouse.drop_detached(p_partition regclass) returns void
   language plpgsql volatile
@@ -263,7 +264,6 @@ begin
   v_moved := rowhouse.move_detached_rows(p_tenant);
   if v_moved is null then
     execute format('drop schema %I', v_tenant.partition_schema);
-    -- A new lock key: who comes with a snapshot from before would not find the rows, and is told so (40001).
     update rowhouse.tenants t
       set status = t.status_before, status_before = null, partition_schema = null, locks_on_entry = false,
         lock_key = default, updated_at = clock_timestamp()

@@ -101,22 +101,32 @@ create or replace function rowhouse.relocation_key(p_lock_key bigint) returns bi
 comment on function rowhouse.relocation_key(bigint) is
   'Key of the advisory lock that a demotion holds while it moves rows, for those who wait for its end; p_lock_key: that of the tenant.';
 
+create or replace function rowhouse.raise_relocated(p_tenant text) returns void
+  language plpgsql stable
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'serialization_failure',
+    message = format('rows of tenant "%s" are moved to other partitions', p_tenant),
+    hint = 'Try again. If nobody promotes or demotes the tenant, it was cut off: do it again.';
+end
+$$;
+
+comment on function rowhouse.raise_relocated(text) is
+  'Raises 40001: the snapshot of the transaction is older than the partitions in which the rows of the tenant are.';
+
 create or replace function rowhouse.await_relocation(p_tenant text) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_has_snapshot boolean := current_setting('transaction_isolation') <> 'read committed';
   v_tenant record;
   v_asked timestamptz;
   v_alive timestamptz := '-infinity';
 begin
   loop
-    if current_setting('transaction_isolation') = 'read committed' then
-      select t.status, t.lock_key, t.updated_at into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-    else
-      -- The snapshot never sees the end, which changes the lock key: then this raises 40001.
-      select t.status, t.lock_key, t.updated_at into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant for key share;
-    end if;
+    select t.status, t.lock_key, t.updated_at into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
     if v_tenant.status is distinct from 'relocating' then
       return;
     end if;
@@ -130,19 +140,26 @@ begin
       if clock_timestamp() > v_asked + interval '2 milliseconds' then
         v_alive := clock_timestamp();
       end if;
-      -- Gives the lock back, for the next step.
+      if v_has_snapshot and current_setting('transaction_read_only') = 'off' then
+        -- The end changes this key, which raises 40001.
+        perform from rowhouse.tenants t where t.tenant_id = p_tenant for key share;
+      end if;
+      -- Gives the locks back, for the next step.
       raise exception using errcode = 'RH033';
     exception
       when sqlstate 'RH033' then
         null;
     end;
+    if v_has_snapshot and current_setting('transaction_read_only') = 'on' then
+      perform rowhouse.raise_relocated(p_tenant);
+    end if;
     perform pg_sleep(0.01);
   end loop;
 end
 $$;
 
 comment on function rowhouse.await_relocation(text) is
-  'Waits until the rows of the tenant are back where everybody finds them. Raises RH033 when nobody has been at work on it for 10 seconds, 40001 in other isolation levels than read committed.';
+  'Waits until the rows of the tenant are back where everybody finds them. Raises RH033 when nobody has been at work on it for 10 seconds, 40001 in other isolation levels than read committed: their snapshot is from before.';
 
 create or replace function rowhouse.hold_rows(p_tenant text) returns void
   language plpgsql volatile
@@ -169,6 +186,6 @@ comment on function rowhouse.hold_rows(text) is
 revoke execute on function
   rowhouse.enter_for_move(text), rowhouse.begin_relocation(text), rowhouse.await_entries(integer),
   rowhouse.end_relocation(text), rowhouse.finish_relocation(text), rowhouse.relocation_key(bigint),
-  rowhouse.await_relocation(text), rowhouse.hold_rows(text)
+  rowhouse.raise_relocated(text), rowhouse.await_relocation(text), rowhouse.hold_rows(text)
   from public;
 grant execute on function rowhouse.begin_relocation(text), rowhouse.await_entries(integer), rowhouse.end_relocation(text) to rowhouse_admin;
