@@ -1,6 +1,6 @@
 -- Partitions of one tenant: which they are, and how they go.
 --
--- Depends on: layout.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts, test/erase/promoted.test.ts.
+-- Depends on: layout.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts, demote*.test.ts, test/erase/promoted.test.ts.
 
 create or replace function rowhouse.shared_leaves(p_table regclass) returns table (leaf regclass, remainder integer)
   language plpgsql stable

@@ -45,7 +45,7 @@ export const CASES: readonly Case[] = [
   {
     lint: 'demotion_cut_off',
     object: 'tenant halved',
-    make: `select rowhouse.provision_tenant('halved'), rowhouse.promote_tenant('halved'), rowhouse.begin_demotion('halved');
+    make: `select rowhouse.provision_tenant('halved'); select rowhouse.promote_tenant('halved'); select rowhouse.begin_demotion('halved');
       set role rowhouse_owner; update rowhouse.tenants set updated_at = now() - interval '1 hour' where tenant_id = 'halved'; reset role`,
     mend: "select rowhouse.demote_tenant('halved')",
   },
