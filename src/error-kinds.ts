@@ -119,7 +119,7 @@ export const ERROR_KINDS = {
     sqlstate: 'RH033',
     httpStatus: 503,
     retryable: true,
-    hint: 'Its rows are being copied; try again after retryAfterMs.',
+    hint: 'Its rows are being moved; try again after retryAfterMs.',
   },
   tenant_moved: {
     sqlstate: 'RH034',

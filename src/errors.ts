@@ -70,7 +70,10 @@ export class TenantSuspendedError extends RowhouseError {}
 export class TenantInactiveError extends RowhouseError {}
 /** Another tenant was entered inside a tenant's transaction (RH005). */
 export class TenantMismatchError extends RowhouseError {}
-/** The tenant is being copied to another database (RH033, HTTP 503). The same call succeeds when that is done. */
+/**
+ * The tenant is being moved, to another database or other partitions (RH033, HTTP 503). The same call succeeds when that is
+ * done.
+ */
 export class TenantMovingError extends RowhouseError {
   /** Milliseconds after which trying again makes sense. */
   readonly retryAfterMs: number = 1000

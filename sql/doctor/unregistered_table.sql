@@ -13,6 +13,8 @@ select 'warning', n.name, n.name, format('has a tenant column and no policies; %
     and c.oid <> all (p_shared::oid[])
     and not exists (select from rowhouse.protected_tables p where p.relation = c.oid)
     and not exists (select from rowhouse.exempt_tables e where e.relation = c.oid)
+    -- What a demotion detached for a moment.
+    and not exists (select from rowhouse.tenants t where t.partition_schema::regnamespace = c.relnamespace)
     and not exists (select from rowhouse.known_tables() k where k.name = n.name)
     and not exists (select from rowhouse.reachable_relations(p_role) r where r.relation = c.oid)
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')

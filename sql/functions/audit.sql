@@ -118,7 +118,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant for share;
-  if not rowhouse.tenant_is_here(v_status) then
+  if not rowhouse.tenant_is_here(v_status) and v_status is distinct from 'relocating' then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
 end
@@ -166,6 +166,10 @@ create or replace function rowhouse.audit_tenant_change() returns trigger
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- While its rows are on their way to other partitions: what it was, and will be again.
+  v_old text := case when tg_op = 'INSERT' then null when old.status = 'relocating' then old.status_before else old.status end;
+  v_new text := case new.status when 'relocating' then new.status_before else new.status end;
 begin
   if tg_op = 'INSERT' and new.status <> 'importing' then
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.tenant.provision',
@@ -180,11 +184,11 @@ begin
   if new.status in ('importing', 'moved') or (tg_op = 'UPDATE' and old.status in ('importing', 'moved')) then
     return null;
   end if;
-  if new.status <> old.status then
+  if v_new <> v_old then
     perform rowhouse.record_audit(new.tenant_id,
-      'rowhouse.tenant.' || case when old.status = 'moving' then 'cancel_move' else case new.status when 'active' then 'resume'
+      'rowhouse.tenant.' || case when v_old = 'moving' then 'cancel_move' else case v_new when 'active' then 'resume'
         when 'suspended' then 'suspend' when 'inactive' then 'deactivate' when 'moving' then 'move' else 'erase' end end,
-      jsonb_strip_nulls(jsonb_build_object('from', old.status, 'to', new.status, 'reason', new.status_reason, 'placement', new.placement)));
+      jsonb_strip_nulls(jsonb_build_object('from', v_old, 'to', v_new, 'reason', new.status_reason, 'placement', new.placement)));
   end if;
   if new.tier <> old.tier then
     perform rowhouse.record_audit(new.tenant_id, 'rowhouse.tenant.set_tier',

@@ -129,6 +129,7 @@ begin
     v_next := rowhouse.version_of(p_name, 'next');
   end if;
   select c.relation into v_current from rowhouse.collections c where c.name = p_name and c.state = 'current';
+  perform rowhouse.hold_rows(p_tenant);
   v_before := rowhouse.work_as(p_tenant, false);
   return query execute format('select d.document_id, d.title, d.content from %s d '
     'where d.tenant_id = $1 and d.document_id > $2 and not exists ('
@@ -189,6 +190,7 @@ begin
   -- One tenant after another, as nobody sees the rows of two.
   v_before := rowhouse.work_as(null, false);
   for v_tenant in select t.tenant_id from rowhouse.tenants t where t.status <> 'erased' order by 1 loop
+    perform rowhouse.hold_rows(v_tenant);
     perform rowhouse.work_as(v_tenant, false);
     execute format('select count(*) from %s d where d.tenant_id = $1 and not exists ('
       'select from %s n where n.tenant_id = $1 and n.document_id = d.document_id)', v_current, v_next)

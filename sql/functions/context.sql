@@ -60,6 +60,9 @@ begin
   elsif p_status in ('importing', 'moving') then
     raise exception using errcode = 'RH033', message = format('tenant "%s" is being %s', p_tenant,
       case p_status when 'moving' then 'moved to another database' else 'imported' end);
+  elsif p_status = 'relocating' then
+    raise exception using errcode = 'RH033', message = format('tenant "%s" is being moved to other partitions', p_tenant),
+      hint = 'Try again. If it stays so, its demotion was cut off, and calling it again finishes it.';
   elsif p_status = 'moved' then
     raise exception using errcode = 'RH034', message = format('tenant "%s" is in another database', p_tenant),
       detail = (select t.placement from rowhouse.tenants t where t.tenant_id = p_tenant);
@@ -72,7 +75,7 @@ end
 $$;
 
 comment on function rowhouse.check_tenant_status(text, text) is
-  'Returns when a tenant of this status may work; otherwise raises RH002 (unknown: null), RH003 (suspended), RH033 (being moved or imported), RH034 (moved; the detail is the placement) or RH004.';
+  'Returns when a tenant of this status may work; otherwise raises RH002 (unknown: null), RH003 (suspended), RH033 (being moved, to another database or other partitions, or imported), RH034 (moved; the detail is the placement) or RH004.';
 
 create or replace function rowhouse.check_tenant_id(p_tenant text) returns void
   language plpgsql immutable parallel safe
@@ -177,10 +180,19 @@ begin
     -- A statement of its own: its snapshot is taken after the lock.
     if current_setting('transaction_isolation') = 'read committed' then
       select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = p_tenant;
+    elsif exists (select from rowhouse.tenants t where t.tenant_id = p_tenant and t.status = 'relocating') then
+      v_status := 'relocating';
+    elsif current_setting('transaction_read_only') = 'on' then
+      -- It cannot look beyond its snapshot, in which the rows may be where they are no more.
+      perform rowhouse.raise_relocated(p_tenant);
     else
       -- The snapshot may be older than an erasure that committed meanwhile. That changed lock_key, a key, so this raises
       -- 40001; changes of anything else are no conflict.
       select t.status, t.lock_key into v_status, v_current_key from rowhouse.tenants t where t.tenant_id = p_tenant for key share;
+    end if;
+    if v_status = 'relocating' then
+      perform rowhouse.await_relocation(p_tenant);
+      continue;
     end if;
     -- While this waited the key may have become another one, which others lock since.
     exit when v_current_key is not distinct from v_lock_key;
@@ -272,8 +284,10 @@ create or replace function rowhouse.lock_on_entry() returns void
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- What only reads waits for nobody. In other isolation levels its snapshot would be older than the new partitions.
-  if current_setting('transaction_read_only') = 'off' or current_setting('transaction_isolation') <> 'read committed' then
+  -- What only reads waits for no promotion. In other isolation levels its snapshot would be older than the new
+  -- partitions, and the rows of a promoted tenant may be on their way back, between two transactions.
+  if current_setting('transaction_read_only') = 'off' or current_setting('transaction_isolation') <> 'read committed'
+      or exists (select from rowhouse.tenants t where t.tenant_id = rowhouse.current_tenant() and t.partition_schema is not null) then
     perform rowhouse.enter_tenant_write();
   end if;
 end

@@ -157,15 +157,19 @@ declare
   v_rows jsonb := '{}';
 begin
   for v_table in
-    select p.relation, format('%I = %s', p.tenant_column, l.literal) as condition
+    select p.relation, format('%I = %s', p.tenant_column, l.literal) as condition, d.partition
       from rowhouse.protected_tables p
       join pg_class c on c.oid = p.relation
+      left join rowhouse.detached_partitions(p_tenant) d on d.relation = p.relation
       cross join rowhouse.tenant_literal(p_tenant, p.column_type) l (literal)
       where l.literal is not null and (p_only is null or p.relation = any (p_only))
       order by p.relation::text
   loop
     begin
       execute format('select count(*) from %s where %s', v_table.relation, v_table.condition) into v_count;
+      if v_table.partition is not null then
+        execute format('select $1 + count(*) from %s', v_table.partition) into v_count using v_count;
+      end if;
       v_rows := v_rows || jsonb_build_object(v_table.relation, v_count);
     exception
       -- Dropped meanwhile: it has no name any more, or another one has it.
@@ -187,7 +191,7 @@ create or replace function rowhouse.begin_erasure(p_tenant text) returns void
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform rowhouse.change_tenant_status(p_tenant, array['active', 'suspended', 'inactive'], 'erasing', 'erasure');
+  perform rowhouse.change_tenant_status(p_tenant, array['active', 'suspended', 'inactive', 'relocating'], 'erasing', 'erasure');
   -- Refused now rather than when the door is closed for good.
   perform rowhouse.check_erasable(p_tenant);
 end
@@ -223,8 +227,11 @@ begin
     raise exception using errcode = 'RH032', message = format('tenant "%s" was promoted meanwhile', p_tenant), hint = 'Try again.';
   end if;
   update rowhouse.tenants t
-    set status = 'erasing', updated_at = statement_timestamp()
+    set status = 'erasing', status_before = null, updated_at = statement_timestamp()
     where t.tenant_id = p_tenant and t.status <> 'erasing';
+  -- A demotion that was cut off: its rows come back to where triggers and foreign keys know them.
+  while rowhouse.move_detached_rows(p_tenant) is not null loop
+  end loop;
   -- All before the first row is touched, so that this and somebody who changes tables never wait for each other.
   perform rowhouse.lock_tables(
     array(select t.relation from rowhouse.tenant_tables(p_tenant) t where t.registered and t.readable),
@@ -309,7 +316,7 @@ begin
   -- A new lock key: who comes with a snapshot from before must not believe the status that it sees.
   update rowhouse.tenants t
     set status = 'erased', erased_at = v_erased_at, updated_at = v_erased_at, lock_key = default,
-      name = t.tenant_id, settings = '{}', status_reason = null, partition_schema = null
+      name = t.tenant_id, settings = '{}', status_reason = null, partition_schema = null, locks_on_entry = false
     where t.tenant_id = p_tenant;
   return rowhouse.store_receipt(p_tenant, v_erased_at, v_erased || jsonb_build_object(
     'tenantId', p_tenant, 'startedAt', v_started, 'erasedAt', v_erased_at, 'erasedBy', session_user));

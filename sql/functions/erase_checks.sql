@@ -47,7 +47,9 @@ begin
         and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg\_toast%'
         and (p.tenant_column = a.attname or (p.relation is null and a.attname in (select k.name from columns k)))
         and not exists (select from rowhouse.exempt_tables e where e.relation = c.oid)
-        and (n.nspname <> 'rowhouse' or p.relation is not null);
+        and (n.nspname <> 'rowhouse' or p.relation is not null)
+        -- What a demotion detached is moved back before an erasure, and holds rows of that tenant only.
+        and n.nspname not in (select t.partition_schema from rowhouse.tenants t where t.partition_schema is not null);
 end
 $$;
 

@@ -1,6 +1,6 @@
 -- Partitions of one tenant: which they are, and how they go.
 --
--- Depends on: layout.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts, test/erase/promoted.test.ts.
+-- Depends on: layout.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts, demote*.test.ts, test/erase/promoted.test.ts.
 
 create or replace function rowhouse.shared_leaves(p_table regclass) returns table (leaf regclass, remainder integer)
   language plpgsql stable
@@ -98,92 +98,6 @@ $$;
 comment on function rowhouse.plan_mode_for_rows() is
   'The plan_cache_mode in which foreign keys are checked fastest while all rows of a tenant are moved or deleted.';
 
-create or replace function rowhouse.enter_for_move(p_tenant text) returns name
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_tenant record;
-begin
-  perform rowhouse.check_tenant_id(p_tenant);
-  perform rowhouse.lock_moves();
-  perform rowhouse.lock_tenant(p_tenant);
-  select t.status, t.partition_schema into v_tenant from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if not rowhouse.tenant_is_here(v_tenant.status) then
-    perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
-  end if;
-  return v_tenant.partition_schema;
-end
-$$;
-
-comment on function rowhouse.enter_for_move(text) is
-  'Takes the locks for moving the rows of a tenant; returns the schema of its partitions. Raises RH002, RH004, RH032.';
-
-create or replace function rowhouse.begin_relocation(p_tenant text) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform rowhouse.check_tenant_id(p_tenant);
-  update rowhouse.tenants t set locks_on_entry = true where t.tenant_id = p_tenant and rowhouse.tenant_is_here(t.status);
-  if not found then
-    perform rowhouse.check_tenant_status(p_tenant, (select t.status from rowhouse.tenants t where t.tenant_id = p_tenant));
-  end if;
-end
-$$;
-
-comment on function rowhouse.begin_relocation(text) is
-  'First step of a promotion or demotion of a tenant that goes on working, in a transaction of its own: from its commit on, transactions of the tenant take its lock when they begin, so that they wait there while its rows are moved, before they use a table. Then await_entries, then promote_tenant or demote_tenant, which end it. Raises RH002, RH004, RH006.';
-
-create or replace function rowhouse.await_entries(p_milliseconds integer default 10000) returns boolean
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_deadline timestamptz := clock_timestamp() + p_milliseconds * interval '1 millisecond';
-  -- Whoever entered as a tenant has read the registry, and keeps this lock to the end of its transaction.
-  v_entered text[] := array(
-    select l.virtualtransaction from pg_locks l
-      where l.locktype = 'relation' and l.relation = 'rowhouse.tenants'::regclass and l.pid <> pg_backend_pid()
-        and l.database = (select d.oid from pg_database d where d.datname = current_database()));
-begin
-  while exists (select from pg_locks l where l.locktype = 'virtualxid' and l.virtualtransaction = any (v_entered)) loop
-    if clock_timestamp() > v_deadline then
-      return false;
-    end if;
-    perform pg_sleep(0.005);
-  end loop;
-  return true;
-end
-$$;
-
-comment on function rowhouse.await_entries(integer) is
-  'Second step: waits for the transactions that began before begin_relocation was committed, of all tenants, at most so long; whether they have ended. A writer among them that comes later makes the move give way (RH032).';
-
-create or replace function rowhouse.end_relocation(p_tenant text) returns void
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  update rowhouse.tenants t set locks_on_entry = false where t.tenant_id = p_tenant and t.locks_on_entry;
-end
-$$;
-
-comment on function rowhouse.end_relocation(text) is
-  'Undoes begin_relocation, when the promotion or demotion after it failed. Nothing happens otherwise.';
-
-create or replace function rowhouse.finish_relocation(p_tenant text) returns void
-  language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- A new lock key: who comes with a snapshot from before would not find the rows, and is told so (40001).
-  update rowhouse.tenants t set locks_on_entry = false, lock_key = default where t.tenant_id = p_tenant;
-end
-$$;
-
-comment on function rowhouse.finish_relocation(text) is 'Last step of promote_tenant and demote_tenant: the tenant''s rows are elsewhere.';
-
 create or replace function rowhouse.droppable_partitions(p_tenant text) returns table (relation regclass)
   language plpgsql stable
   set search_path = pg_catalog, pg_temp
@@ -264,8 +178,6 @@ comment on function rowhouse.drop_own_partitions(text) is
 
 revoke execute on function
   rowhouse.shared_leaves(regclass), rowhouse.shared_leaf_of(regclass, text), rowhouse.own_partitions(text),
-  rowhouse.user_triggers(regclass), rowhouse.plan_mode_for_rows(), rowhouse.enter_for_move(text), rowhouse.begin_relocation(text),
-  rowhouse.await_entries(integer), rowhouse.end_relocation(text), rowhouse.finish_relocation(text),
-  rowhouse.droppable_partitions(text), rowhouse.drop_own_partitions(text)
+  rowhouse.user_triggers(regclass), rowhouse.plan_mode_for_rows(), rowhouse.droppable_partitions(text),
+  rowhouse.drop_own_partitions(text)
   from public;
-grant execute on function rowhouse.begin_relocation(text), rowhouse.await_entries(integer), rowhouse.end_relocation(text) to rowhouse_admin;

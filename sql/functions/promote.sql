@@ -2,7 +2,7 @@
 --
 -- Its queries read its rows only, its vector index holds its vectors only, its statistics are its own, and erasing it
 -- drops them. Schema and partitions have opaque names; only their bounds tell the tenant.
--- Depends on: layout.sql, own_partitions.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts.
+-- Depends on: layout.sql, own_partitions.sql, relocation.sql, locks.sql, erase.sql (erasure_order). Proven by: test/tenants/promote*.test.ts.
 
 create or replace function rowhouse.promotion_obstacles(p_tenant text) returns table (relation regclass, obstacle text)
   language plpgsql stable
@@ -121,10 +121,15 @@ create or replace function rowhouse.prepare_promotion(p_tenant text) returns tex
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_status text;
   v_table record;
   v_leaf regclass;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
+  select t.status into v_status from rowhouse.tenants t where t.tenant_id = p_tenant;
+  if not rowhouse.tenant_is_here(v_status) then
+    perform rowhouse.check_tenant_status(p_tenant, v_status);
+  end if;
   for v_table in
     select t.relation, t.tenant_column, t.literal,
         array_agg(l.leaf) filter (where k.oid is null) as added, array_agg(l.leaf) filter (where not k.convalidated) as validated
@@ -156,7 +161,7 @@ end
 $$;
 
 comment on function rowhouse.prepare_promotion(text) is
-  'One step of promotion_plan, for all partitions of one table: call it in transactions of their own until it returns null, then promote_tenant. Returns the table. Blocks others for a moment at most. Raises RH006, and RH032 when a table stays in use.';
+  'One step of promotion_plan, for all partitions of one table: call it in transactions of their own until it returns null, then promote_tenant. Returns the table. Blocks others for a moment at most. Raises RH002, RH004, RH006, RH033 (a demotion has not ended), and RH032 when a table stays in use.';
 
 create or replace function rowhouse.index_partition(p_table regclass, p_partition regclass) returns void
   language plpgsql volatile
@@ -301,77 +306,8 @@ $$;
 comment on function rowhouse.promote_tenant(text) is
   'Gives the tenant partitions of its own in every table that is partitioned by tenant, in a schema with an opaque name. Its writers wait meanwhile; other tenants wait while partitions are attached, for which prepare_promotion prepares. A tenant that goes on writing needs begin_relocation and await_entries before. Transactions in repeatable read that began before do not find the tenant''s rows afterwards. Calling it again takes in tables that came later. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004, and RH032 when other transactions do not finish. Returns the rows moved for each table, and under skipped the tables left as they are with the reason.';
 
-create or replace function rowhouse.demote_tenant(p_tenant text) returns jsonb
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set lock_timeout = '60s'
-  set plan_cache_mode = auto
-as $$
-declare
-  v_before text[];
-  v_schema name;
-  v_partitions jsonb;
-  v_partition record;
-  v_leaf regclass;
-  v_restore text[];
-  v_statement text;
-  v_rows jsonb := '{}';
-begin
-  v_schema := rowhouse.enter_for_move(p_tenant);
-  v_before := rowhouse.work_as(p_tenant, true);
-  -- No table can be altered while deferred triggers wait for it.
-  set constraints all immediate;
-  execute format('set local plan_cache_mode = %s', rowhouse.plan_mode_for_rows());
-  select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_partitions from rowhouse.own_partitions(p_tenant) w where w.relation is not null;
-  perform rowhouse.lock_tables(
-    array(select w.relation from jsonb_to_recordset(v_partitions) w (place integer, relation regclass) order by w.place desc), 'access exclusive');
-
-  -- Rows that refer to each other leave and come back together. Out of sight of the policies, because Postgres looks for
-  -- rows that refer to those of a partition before it lets it go, also in the partition itself.
-  perform rowhouse.work_as(null, true);
-  for v_partition in
-    select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass) order by w.place
-  loop
-    execute format('alter table %s detach partition %s', v_partition.relation, v_partition.partition);
-  end loop;
-  perform rowhouse.work_as(p_tenant, true);
-  -- The opposite order: each row finds what it refers to.
-  for v_partition in
-    select * from jsonb_to_recordset(v_partitions) w (place integer, relation regclass, partition regclass, literal text) order by w.place desc
-  loop
-    -- Into the shared partition itself, without triggers of the user: the rows only move.
-    v_leaf := rowhouse.shared_leaf_of(v_partition.relation, v_partition.literal);
-    v_restore := rowhouse.user_triggers(v_leaf);
-    execute format('alter table %s disable trigger user', v_leaf);
-    v_rows := v_rows || jsonb_build_object(v_partition.relation, rowhouse.execute_for(v_partition.relation,
-      format('insert into %s (%s) overriding system value select %s from %s', v_leaf,
-        rowhouse.stored_columns(v_partition.relation), rowhouse.stored_columns(v_partition.relation), v_partition.partition)));
-    foreach v_statement in array v_restore loop
-      execute v_statement;
-    end loop;
-    execute format('drop table %s', v_partition.partition);
-  end loop;
-  if v_schema is not null then
-    execute format('drop schema %I', v_schema);
-    update rowhouse.tenants t set partition_schema = null, updated_at = statement_timestamp() where t.tenant_id = p_tenant;
-  end if;
-  perform rowhouse.finish_relocation(p_tenant);
-  perform rowhouse.end_work(v_before);
-  return jsonb_build_object('tenantId', p_tenant, 'tables', v_rows);
-exception
-  when lock_not_available or deadlock_detected then
-    raise exception using errcode = 'RH032',
-      message = format('a transaction holds rows of tenant "%s" or a table, and does not finish', p_tenant),
-      hint = 'End the long transactions, then try again.';
-end
-$$;
-
-comment on function rowhouse.demote_tenant(text) is
-  'Moves the rows of a promoted tenant back into the shared partitions and drops its own; all tenants wait meanwhile. Needs isolation level read committed; deferred constraints of the transaction become immediate. Raises RH002, RH004 and RH032 as promote_tenant does. Returns the rows moved for each table.';
-
 revoke execute on function
   rowhouse.promotion_obstacles(text), rowhouse.promotable_tables(text), rowhouse.absence_constraint(text),
-  rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.index_partition(regclass, regclass), rowhouse.promote_tenant(text),
-  rowhouse.demote_tenant(text)
+  rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.index_partition(regclass, regclass), rowhouse.promote_tenant(text)
   from public;
-grant execute on function rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.promote_tenant(text), rowhouse.demote_tenant(text) to rowhouse_admin;
+grant execute on function rowhouse.promotion_plan(text), rowhouse.prepare_promotion(text), rowhouse.promote_tenant(text) to rowhouse_admin;

@@ -14,6 +14,7 @@ declare
   v_rows jsonb;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
+  perform rowhouse.hold_rows(p_tenant);
   v_before := rowhouse.work_as(p_tenant, false);
   v_rows := rowhouse.count_tenant_rows(p_tenant);
   perform rowhouse.end_work(v_before);

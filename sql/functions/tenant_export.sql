@@ -185,6 +185,7 @@ begin
   if v_status is null or v_status in ('erased', 'moved') then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
+  perform rowhouse.hold_rows(p_tenant);
   v_before := rowhouse.work_as(p_tenant, false);
   v_tables := rowhouse.describe_tables(p_tenant, 'digests');
   perform rowhouse.end_work(v_before);
@@ -193,7 +194,7 @@ end
 $$;
 
 comment on function rowhouse.tenant_digest(text) is
-  'Number and digest of the rows of a tenant in every table, and the hash of its content. In repeatable read, of one moment. Raises RH002, RH004, RH034.';
+  'Number and digest of the rows of a tenant in every table, and the hash of its content. In repeatable read, of one moment. Raises RH002, RH004, RH033 (its rows are moved to other partitions), RH034.';
 
 create or replace function rowhouse.begin_export(p_tenant text) returns jsonb
   language plpgsql volatile security definer
@@ -213,6 +214,7 @@ begin
   if v_tenant.status is distinct from 'moving' and not rowhouse.tenant_is_here(v_tenant.status) then
     perform rowhouse.check_tenant_status(p_tenant, v_tenant.status);
   end if;
+  perform rowhouse.hold_rows(p_tenant);
   -- Whoever writes the archive may be slow.
   set local statement_timeout = 0;
   set local idle_in_transaction_session_timeout = 0;

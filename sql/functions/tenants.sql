@@ -89,17 +89,22 @@ begin
     perform rowhouse.check_tenant_status(p_tenant, null);
   elsif v_status = p_to then
     return;
+  elsif v_status = 'relocating' and p_to <> 'erasing' then
+    -- Closed already: what it will be when its rows are back.
+    update rowhouse.tenants t set status_before = p_to, status_reason = p_reason
+      where t.tenant_id = p_tenant and t.status_before = any (p_from);
+    return;
   elsif v_status <> all (p_from) then
     perform rowhouse.check_tenant_status(p_tenant, v_status);
   end if;
   update rowhouse.tenants t
-    set status = p_to, status_reason = p_reason, updated_at = statement_timestamp()
+    set status = p_to, status_before = null, status_reason = p_reason, updated_at = statement_timestamp()
     where t.tenant_id = p_tenant;
 end
 $$;
 
 comment on function rowhouse.change_tenant_status(text, text[], text, text) is
-  'Moves a tenant from one of the given statuses to another; nothing happens when it is there already. Used by the functions below.';
+  'Moves a tenant from one of the given statuses to another; nothing happens when it is there already. One whose rows are on their way to other partitions gets it when they are there. Used by the functions below.';
 
 create or replace function rowhouse.suspend_tenant(p_tenant text, p_reason text default null) returns void
   language plpgsql volatile security definer

@@ -45,11 +45,11 @@ declare
 begin
   select t.status, t.timeouts, t.locks_on_entry into v_status, v_timeouts, v_locks_on_entry
     from rowhouse.tenants t where t.tenant_id = p_tenant;
-  if v_status = 'active' then
+  if v_status in ('active', 'relocating') then
     if v_timeouts is not null then
       perform rowhouse.apply_timeouts(v_timeouts);
     end if;
-    if v_locks_on_entry then
+    if v_locks_on_entry or v_status = 'relocating' then
       perform rowhouse.lock_on_entry();
     end if;
   else
@@ -59,7 +59,7 @@ end
 $$;
 
 comment on function rowhouse.enter_with_timeouts(text) is
-  'The part of rowhouse.enter for tenants that have timeouts, which it sets, for those whose rows are about to be moved, whose lock it takes, and for those that may not work, which it refuses.';
+  'The part of rowhouse.enter for tenants that have timeouts, which it sets, for those whose rows are moved, which it waits for, and for those that may not work, which it refuses.';
 
 create or replace function rowhouse.effective_timeouts(p_tier text, p_own integer[]) returns integer[]
   language plpgsql stable

@@ -11,7 +11,7 @@ create table rowhouse.tenants (
   tenant_id rowhouse.tenant_id primary key,
   name text not null constraint tenants_name_length check (length(name) between 1 and 200),
   status text not null default 'active'
-    constraint tenants_status_known check (status in ('active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased')),
+    constraint tenants_status_known check (status in ('active', 'suspended', 'inactive', 'relocating', 'importing', 'moving', 'moved', 'erasing', 'erased')),
   tier text not null default 'free' constraint tenants_tier_format check (tier ~ '^[a-z][a-z0-9_-]{0,31}$'),
   settings jsonb not null default '{}' constraint tenants_settings_object check (jsonb_typeof(settings) = 'object'),
   -- Writers of a tenant share this advisory lock, erasure and promotion take it alone. It is random, so that nobody can
@@ -37,7 +37,7 @@ comment on table rowhouse.tenants is
 comment on column rowhouse.tenants.tenant_id is 'Id, chosen by the application; never changes, never used twice.';
 comment on column rowhouse.tenants.name is 'Name for people.';
 comment on column rowhouse.tenants.status is
-  'active: may work. suspended, inactive: may not enter. importing: its rows are not all here yet. moving: its rows are being copied to another database. moved: they are there. erasing: an erasure has begun. erased: nothing is left but this row.';
+  'active: may work. suspended, inactive: may not enter. relocating: its rows are on their way back to the shared partitions. importing: its rows are not all here yet. moving: its rows are being copied to another database. moved: they are there. erasing: an erasure has begun. erased: nothing is left but this row.';
 comment on column rowhouse.tenants.locks_on_entry is
   'Whether transactions take the lock of the tenant when they begin, because its rows are about to be moved to other partitions: then none of them waits for it later, with a table in hand.';
 comment on column rowhouse.tenants.placement is
@@ -53,7 +53,7 @@ comment on column rowhouse.tenants.own_timeouts is
 comment on column rowhouse.tenants.timeouts is
   'The timeouts that hold, for enter_tenant; null: none of its own or of its tier. Kept up to date by sql/functions/timeouts.sql.';
 comment on column rowhouse.tenants.status_before is
-  'While the tenant moves, and until its rows are erased here: the status that it had before.';
+  'While the tenant moves, and until its rows are erased here: the status that it had before. While it is relocating: the one that it has afterwards.';
 comment on column rowhouse.tenants.status_reason is 'Why the tenant has its status, for operators.';
 comment on column rowhouse.tenants.created_at is 'When the tenant was provisioned.';
 comment on column rowhouse.tenants.updated_at is 'When this row last changed.';

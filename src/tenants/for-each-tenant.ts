@@ -35,7 +35,9 @@ export async function forEachTenant<DB, T>(
     }
   }
   let group: string[] = []
-  for await (const { id } of tenants.all({ status: 'active', tier })) {
+  for await (const { id, status } of tenants.all({ tier })) {
+    // The latter works again in a moment: it waits for its rows.
+    if (status !== 'active' && status !== 'relocating') continue
     group.push(id)
     if (group.length < concurrency) continue
     await visit(group)

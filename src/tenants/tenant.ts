@@ -1,8 +1,17 @@
 /**
- * Whether a tenant may work. `erasing` and `erased` are final; `moving` and `importing` end with a move, `moved` says that
- * the tenant is in another database.
+ * Whether a tenant may work. `erasing` and `erased` are final; `relocating` ends with a demotion, `moving` and `importing`
+ * with a move; `moved` says that the tenant is in another database.
  */
-export type TenantStatus = 'active' | 'suspended' | 'inactive' | 'importing' | 'moving' | 'moved' | 'erasing' | 'erased'
+export type TenantStatus =
+  | 'active'
+  | 'suspended'
+  | 'inactive'
+  | 'relocating'
+  | 'importing'
+  | 'moving'
+  | 'moved'
+  | 'erasing'
+  | 'erased'
 
 /** A tenant, as the registry knows it. */
 export interface Tenant {

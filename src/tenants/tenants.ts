@@ -42,7 +42,17 @@ const ERASE_ATTEMPTS = 3
 const tier = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is 1 to 32 lower-case letters, digits, underscores or hyphens')
-const status = z.enum(['active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased'])
+const status = z.enum([
+  'active',
+  'suspended',
+  'inactive',
+  'relocating',
+  'importing',
+  'moving',
+  'moved',
+  'erasing',
+  'erased',
+])
 const provisionOptions = z.strictObject({
   name: z.string().min(1).max(200).optional(),
   tier: tier.optional(),
@@ -204,11 +214,25 @@ export class Tenants {
   }
 
   /**
-   * Moves a promoted tenant back into the partitions that tenants share. Other tenants wait while its rows are copied.
+   * Moves a promoted tenant back into the partitions that tenants share, in steps, each a transaction of its own. Others
+   * wait for the moment in which its partitions are detached; transactions of the tenant, also those that only read, wait
+   * when they begin until all its rows are back.
    *
-   * SQL: `begin_relocation('acme')`, `await_entries()`, `select rowhouse.demote_tenant('acme')`
+   * A demotion that was cut off after that moment leaves the tenant closed (`TenantMovingError`, 503, status
+   * `relocating`), with every row kept. Calling it again finishes it; erasing the tenant works too.
    *
-   * Errors: `tenant_busy` (retryable), as for `promote`.
+   * SQL: `begin_relocation('acme')`, `await_entries()`, `begin_demotion('acme')`, `demote_next('acme')` until it returns
+   * null
+   *
+   * Errors: `tenant_busy` (retryable) when transactions stand in the way: long ones of anybody that began before, or one
+   * that uses its tables.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.tenants.demote('acme', {
+   *   onProgress: ({ step, table, rows }) => logger.info({ step, table, rows }, 'demoting'),
+   * })
+   * ```
    */
   async demote(tenantId: string, options: RelocationOptions = {}): Promise<MovedTenant> {
     return demoteTenant(this.#admin.db, parseTenantId(tenantId), options)

@@ -43,6 +43,13 @@ export const CASES: readonly Case[] = [
     mend: protect('invoices'),
   },
   {
+    lint: 'demotion_cut_off',
+    object: 'tenant halved',
+    make: `select rowhouse.provision_tenant('halved'); select rowhouse.promote_tenant('halved'); select rowhouse.begin_demotion('halved');
+      set role rowhouse_owner; update rowhouse.tenants set updated_at = now() - interval '1 hour' where tenant_id = 'halved'; reset role`,
+    mend: "select rowhouse.demote_tenant('halved')",
+  },
+  {
     lint: 'tenant_nullable',
     object: 'public.notes',
     make: `create table notes (tenant_id text, note text); ${protect('notes')}; alter table notes alter tenant_id drop not null`,

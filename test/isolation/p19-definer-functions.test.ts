@@ -80,6 +80,8 @@ describe('the functions of rowhouse', needs('realRoles'), () => {
       'resume_tenant',
       'promote_tenant',
       'demote_tenant',
+      'begin_demotion',
+      'demote_next',
     ].map((name) => `select rowhouse.${name}('${GLOBEX}')`)
     const succeeded: string[] = []
     await inTenant(clients.app, ACME, async () => {

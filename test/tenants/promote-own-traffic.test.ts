@@ -85,12 +85,12 @@ test('its own inserts, updates, deletes and reads go on, and no row is lost', { 
     }
   }
   const working = [1, 2, 3, 4].map((index) => work(ROWS * 10 + index))
-  const steps: string[] = []
+  const steps: (string | undefined)[][] = []
   try {
     for (let round = 0; round < 2; round++) {
       for (const name of ['promote', 'demote'] as const) {
         await delay(50)
-        await rowhouse.tenants[name](acme, { onProgress: ({ step }) => steps.push(step) })
+        await rowhouse.tenants[name](acme, { onProgress: ({ step, table }) => steps.push([step, table]) })
         expect(await locksOnEntry()).toBe(false)
       }
     }
@@ -99,7 +99,8 @@ test('its own inserts, updates, deletes and reads go on, and no row is lost', { 
     await Promise.all(working)
   }
   expect(errors).toEqual([])
-  expect(steps.filter((step) => step === 'moving')).toHaveLength(4)
+  expect(steps.filter(([step, table]) => step === 'moving' && table === undefined)).toHaveLength(4)
+  expect(steps).toContainEqual(['moving', 'public.entries'])
   expect(kept).toBeGreaterThan(20)
   expect(await rowsOf(owner, 'entries', acme)).toHaveLength(ROWS + kept)
 })

@@ -36,8 +36,9 @@ function moveCommand({ name, summary, description, example, done, apply }: Move)
   }
 }
 
-function describeProgress({ step, table }: RelocationProgress): string {
+function describeProgress({ step, table, rows }: RelocationProgress): string {
   if (step === 'preparing') return `Prepared ${table}`
+  if (rows !== undefined) return `Moved ${rows} rows of ${table}`
   return step === 'waiting' ? 'Waiting for transactions that began before' : 'Moving the rows'
 }
 
@@ -62,7 +63,9 @@ export const tenantPromoteCommand = moveCommand({
 export const tenantDemoteCommand = moveCommand({
   name: 'tenant demote',
   summary: 'Move a promoted tenant back into the shared partitions',
-  description: 'The opposite of promote.',
+  description:
+    'The opposite of promote. The transactions of the tenant wait until it is done, other tenants go on. When it was cut\n' +
+    'off, the tenant stays closed until it is run again.',
   example: 'rowhouse tenant demote acme',
   done: 'moved into shared partitions',
   apply: (tenants, tenantId, options) => tenants.demote(tenantId, options),
