@@ -28,6 +28,7 @@ export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
 export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
 export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'
 export type {
+  AuditDenial,
   AuditFinding,
   AuditLog,
   SealedAudit,

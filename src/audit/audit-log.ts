@@ -65,6 +65,27 @@ export interface VerifiedAudit {
   readonly findings: readonly AuditFinding[]
 }
 
+/** The last time that something was refused to a tenant and recorded, for one limit, quota, circuit, model or key. */
+export interface AuditDenial {
+  /** What refused. */
+  readonly kind:
+    | 'rate_limited'
+    | 'quota_exceeded'
+    | 'budget_exceeded'
+    | 'circuit_open'
+    | 'model_not_allowed'
+    | 'refused_key'
+    | 'missing_scope'
+    | 'too_many_attempts'
+  /** Which one: the name of the limit, quota, circuit or model; a key and its address. Empty when there are too many. */
+  readonly name: string
+  readonly recordedAt: Date
+  /** The `error` of the entry: the kind, or why the key was refused. */
+  readonly reason: string
+  /** The `detail` of the entry. */
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
 const sealOptions = z.strictObject({
   segmentSize: z.int('is not a whole number').min(1, 'is less than 1').max(10_000, 'is more than 10000').optional(),
   signingKey: z.custom<SigningKey>().optional(),
@@ -160,6 +181,30 @@ export class AuditLog {
       },
       { isolationLevel: 'repeatable read' },
     )
+  }
+
+  /**
+   * What was refused to a tenant in the last days, newest first: one for each limit, quota, circuit, model and API key.
+   *
+   * Refusals are entries of its trail: `rowhouse.call.refuse` for calls over a rate limit, a quota or a budget, of an open
+   * circuit or a model that is not allowed, `rowhouse.key.refuse` for API keys. At most one in a minute is recorded for
+   * each of them, so that nobody floods the trail; the others write nothing. An entry belongs to the transaction of the
+   * refusal: inside `withTenant`, when the error leaves it, the entry is rolled back too. Leases of rate limits repeat a
+   * denial in the process; what the database denied is recorded.
+   *
+   * SQL: `select * from rowhouse.list_denials('acme')`
+   *
+   * @example
+   * ```ts
+   * for (const { kind, name, recordedAt } of await rowhouse.auditLog.denials('acme')) console.warn(kind, name, recordedAt)
+   * const entries = await acme.audit.query({ action: ['rowhouse.call.refuse', 'rowhouse.key.refuse'] })
+   * ```
+   */
+  async denials(tenantId: string): Promise<AuditDenial[]> {
+    const { rows } = await sql<AuditDenial>`
+      select kind, name, recorded_at as "recordedAt", reason, detail
+        from rowhouse.list_denials(${parseTenantId(tenantId)})`.execute(this.#admin.db)
+    return rows
   }
 
   /**

@@ -107,3 +107,20 @@ test('audit export prints lines of JSON', async () => {
   expect((await run('audit', 'export', 'acme', '--from', '2999-01-01')).stdout).toBe('')
   expect((await run('audit', 'export', 'acme', '--from', 'soon')).exitCode).not.toBe(0)
 })
+
+test('audit denials says what was refused, to one tenant or to all', async () => {
+  expect((await run('audit', 'denials')).stdout).toBe('Nothing was refused.\n')
+  const rowhouse = createRowhouse({ pool: database.pool('owner', { max: 1 }) })
+  for (let call = 0; call < 3; call++) {
+    await rowhouse.tenant('acme').rateLimiter.allow('u_1', { windows: [{ limit: 1, windowMs: 3_600_000 }] })
+  }
+  await rowhouse.close()
+  const { stdout } = await run('audit', 'denials')
+  expect(stdout).toMatch(/^tenant +last recorded +reason +by +detail$/m)
+  expect(stdout).toMatch(/^acme +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +rate_limited .*limit 1,/m)
+  expect(JSON.parse((await run('audit', 'denials', 'acme', '--json')).stdout)).toMatchObject([
+    { tenantId: 'acme', kind: 'rate_limited', detail: { subject: 'u_1', limit: 1, requested: 1 } },
+  ])
+  expect((await run('audit', 'denials', 'globex')).stdout).toBe('Nothing was refused.\n')
+  expect((await run('audit', 'denials', 'nobody')).exitCode).toBe(1)
+})
