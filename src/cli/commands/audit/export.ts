@@ -1,4 +1,5 @@
 import { type Command, EXIT_OK } from '../../command.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from '../tenant/options.ts'
 
@@ -17,13 +18,17 @@ export const auditExportCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const timeOf = (name: string) => (options[name] === undefined ? undefined : new Date(options[name] as string))
+    // The lines themselves show how far it is, where they go to the terminal.
+    const bar = process.stdout.isTTY ? undefined : createProgressBar(process.stderr, context)
+    let entries = 0
     await withRowhouse(context, async (rowhouse) => {
       const { audit } = rowhouse.tenant(positionals[0]!)
       const action = options.action as string | undefined
       for await (const line of audit.export({ action, from: timeOf('from'), to: timeOf('to') })) {
         output.line(line.trimEnd())
+        bar?.update({ table: positionals[0]!, rows: ++entries, unit: 'entries' })
       }
-    })
+    }).finally(() => bar?.end())
     return EXIT_OK
   },
 }

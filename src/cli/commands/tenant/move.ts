@@ -32,9 +32,9 @@ export const tenantMoveCommand: Command = {
     'rowhouse tenant move acme home',
   ],
   async run(context) {
-    const { options, output, positionals, environment } = context
+    const { options, output, positionals } = context
     const [tenantId = '', placement = ''] = positionals
-    const bar = createProgressBar(process.stderr, environment)
+    const bar = createProgressBar(process.stderr, context)
     const maxPause = options['max-pause']
     try {
       const receipt = await withRowhouse(
