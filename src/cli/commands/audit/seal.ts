@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { type Command, EXIT_OK } from '../../command.ts'
+import { fileOption } from '../../option-values.ts'
 import { createProgressBar } from '../../progress-bar.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
@@ -25,8 +25,7 @@ export const auditSealCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const [tenantId] = positionals
-    const keyFile = options['signing-key'] as string | undefined
-    const signingKey = keyFile === undefined ? undefined : await readFile(keyFile, 'utf8')
+    const signingKey = await fileOption(options, 'signing-key')
     const bar = createProgressBar(process.stderr, context)
     const sealOptions = { signingKey, onProgress: bar.shown ? showEntries(bar) : undefined }
     const sealed = await withRowhouse(context, async ({ auditLog }) =>

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import type { AuditFinding, AuditProgress, VerifiedAudit } from '../../../audit/audit-log.ts'
-import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import { type Command, EXIT_FAILURE, EXIT_OK, UsageError } from '../../command.ts'
+import { fileOption, textOption } from '../../option-values.ts'
 import { createProgressBar } from '../../progress-bar.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
@@ -27,9 +27,12 @@ export const auditVerifyCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const [tenantId] = positionals
-    const keyFile = options['public-key'] as string | undefined
-    const publicKeys = keyFile === undefined ? undefined : [await readFile(keyFile, 'utf8')]
-    const anchor = options.anchor as string | undefined
+    const publicKey = await fileOption(options, 'public-key')
+    const publicKeys = publicKey === undefined ? undefined : [publicKey]
+    const anchor = textOption(options, 'anchor')
+    if (anchor !== undefined && tenantId === undefined) {
+      throw new UsageError('--anchor is a digest of one trail: name its tenant.', 'See: rowhouse help audit verify')
+    }
     const bar = createProgressBar(process.stderr, context)
     const verified = await withRowhouse(context, async ({ auditLog, tenants }) => {
       const ids = tenantId === undefined ? (await Array.fromAsync(tenants.all())).map(({ id }) => id) : [tenantId]
