@@ -28,8 +28,10 @@ export type { AppendOptions, Audit, AuditQuery } from './audit/audit.ts'
 export type { AuditBufferOptions, LostAuditEntries } from './audit/audit-buffer.ts'
 export type { AuditEntry, AuditEntryInput } from './audit/audit-entry.ts'
 export type {
+  AuditDenial,
   AuditFinding,
   AuditLog,
+  AuditProgress,
   SealedAudit,
   SealOptions,
   VerifiedAudit,
@@ -163,6 +165,7 @@ export type { ChangeSettingsOptions, LoadedSettings, Settings } from './settings
 export type { SigningKey } from './signing/ed25519-keys.ts'
 export type { LifetimeOptions, State, StateEntry, StateListOptions, StatePage } from './state/state.ts'
 export type { SweepOptions, SweepProgress, SweptTenant } from './sweep/sweep.ts'
+export type { EraseOptions, ErasureProgress } from './tenants/erase-progress.ts'
 export type * from './tenants/erasure-receipt.ts'
 export type { ForEachTenantOptions, TenantVisit } from './tenants/for-each-tenant.ts'
 export type { MovedTenant, RelocationOptions, RelocationProgress } from './tenants/relocate-tenant.ts'

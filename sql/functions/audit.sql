@@ -147,7 +147,7 @@ $$;
 comment on function rowhouse.record_audit(text, text, jsonb) is
   'Records what a function of rowhouse does to a tenant, whatever its status. Only after hold_tenant, or a change of the tenant''s row in rowhouse.tenants.';
 
-create or replace function rowhouse.record_own_audit(p_action text, p_detail jsonb, p_error text default null) returns void
+create or replace function rowhouse.record_own_audit(p_action text, p_detail jsonb) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -155,11 +155,11 @@ begin
   -- Not what the caller may have set: with it the write guard would not ask whether the tenant may work.
   set local rowhouse.audits_lifecycle = off;
   perform rowhouse.write_audit(rowhouse.require_tenant(),
-    jsonb_build_array(jsonb_build_object('action', p_action, 'detail', p_detail, 'error', p_error)));
+    jsonb_build_array(jsonb_build_object('action', p_action, 'detail', p_detail)));
 end
 $$;
 
-comment on function rowhouse.record_own_audit(text, jsonb, text) is
+comment on function rowhouse.record_own_audit(text, jsonb) is
   'Records what a function of rowhouse does for the tenant of the transaction.';
 
 create or replace function rowhouse.audit_tenant_change() returns trigger
@@ -233,6 +233,6 @@ comment on function rowhouse.refuse_change() is
 revoke execute on function
   rowhouse.time_ordered_uuid(bigint), rowhouse.audit_commitment(rowhouse.audit_entries), rowhouse.write_audit(text, jsonb),
   rowhouse.append_audit(jsonb), rowhouse.audit_fields(), rowhouse.hold_tenant(text), rowhouse.record_audit(text, text, jsonb),
-  rowhouse.record_own_audit(text, jsonb, text), rowhouse.audit_tenant_change(), rowhouse.refuse_change()
+  rowhouse.record_own_audit(text, jsonb), rowhouse.audit_tenant_change(), rowhouse.refuse_change()
   from public;
 grant execute on function rowhouse.append_audit(jsonb) to rowhouse_app;

@@ -6,7 +6,7 @@
 -- that nothing was taken out of the trail in any other way.
 --
 -- Appends never touch the chain, so they never wait for each other; sealing locks the head of one tenant's chain.
--- Depends on: audit.sql, locks.sql. Proven by: test/audit/chain.test.ts, mutations.test.ts, concurrency.test.ts.
+-- Depends on: audit.sql, locks.sql, progress.sql. Proven by: test/audit/chain.test.ts, mutations.test.ts, concurrency.test.ts.
 
 do $$
 declare
@@ -114,8 +114,12 @@ declare
   v_commitments bytea[];
   v_sealed bigint := 0;
   v_last uuid := '00000000-0000-0000-0000-000000000000';
+  v_total bigint;
 begin
   perform rowhouse.lock_audit_head(p_tenant);
+  if current_setting('rowhouse.reports_progress', true) = 'on' then
+    select count(*) into v_total from rowhouse.audit_pending p where p.tenant_id = p_tenant;
+  end if;
   loop
     -- The head is locked and nobody else deletes here, so what was chosen is still there. From the last one on, so that
     -- deleted rows are not passed again and again.
@@ -131,6 +135,7 @@ begin
     exit when v_entry_ids is null;
     perform rowhouse.add_segment(p_tenant, v_entry_ids, v_commitments, null);
     v_sealed := v_sealed + cardinality(v_entry_ids);
+    perform rowhouse.report_progress('seal', p_tenant, v_sealed, v_total);
     v_last := v_entry_ids[cardinality(v_entry_ids)];
     exit when cardinality(v_entry_ids) < p_segment_size;
   end loop;
@@ -214,6 +219,7 @@ declare
   v_before text[];
   v_ids uuid[];
   v_removed bigint := 0;
+  v_reported bigint := 0;
   v_count bigint;
 begin
   v_before := rowhouse.work_as(p_tenant, false);
@@ -225,7 +231,12 @@ begin
     delete from rowhouse.audit_entries e where e.tenant_id = p_tenant and e.entry_id = any (v_ids);
     get diagnostics v_count = row_count;
     v_removed := v_removed + v_count;
+    if v_removed >= v_reported + 1000 then
+      v_reported := v_removed;
+      perform rowhouse.report_progress('erase', 'rowhouse.audit_entries', v_removed);
+    end if;
   end loop;
+  perform rowhouse.report_progress('erase', 'rowhouse.audit_entries', v_removed);
   set local rowhouse.purges_audit = off;
   set local rowhouse.audits_lifecycle = off;
   perform rowhouse.end_work(v_before);

@@ -2,7 +2,7 @@
 --
 -- What it cannot see: an entry that was removed, together with its commitment, before it was sealed; and a chain that a
 -- superuser wrote anew from some point on, unless a digest from before was kept elsewhere (p_anchor) or signed.
--- Depends on: audit_chain.sql. Proven by: test/audit/mutations.test.ts.
+-- Depends on: audit_chain.sql, progress.sql. Proven by: test/audit/mutations.test.ts.
 
 create or replace function rowhouse.audit_finding(p_kind text, p_object text, p_number bigint, p_entry_id uuid default null)
   returns jsonb
@@ -104,12 +104,14 @@ declare
   v_accounted bigint := 0;
   v_unsealed bigint;
   v_total bigint;
+  v_reported bigint := 0;
   v_findings jsonb := '[]';
   v_anchored boolean := p_anchor = v_digest;
 begin
   -- All statements of a stable function see one snapshot, so appends and sealing go on meanwhile.
   select coalesce(max(s.purged_through), 0) into v_purged_through
     from rowhouse.audit_segments s where s.tenant_id = p_tenant;
+  select h.* into v_head from rowhouse.audit_heads h where h.tenant_id = p_tenant;
   for v_segment in
     select s.* from rowhouse.audit_segments s where s.tenant_id = p_tenant order by s.segment_number
   loop
@@ -127,12 +129,15 @@ begin
       select * into v_checked from rowhouse.check_sealed_entries(v_segment);
       v_accounted := v_accounted + v_checked.present;
       v_findings := v_findings || v_checked.findings;
+      if v_accounted >= v_reported + 1000 then
+        v_reported := v_accounted;
+        perform rowhouse.report_progress('verify', p_tenant, v_accounted, v_head.next_position - 1 - v_purged_entries);
+      end if;
     else
       v_purged_entries := v_purged_entries + cardinality(v_segment.entry_ids);
     end if;
   end loop;
 
-  select h.* into v_head from rowhouse.audit_heads h where h.tenant_id = p_tenant;
   if v_number <> coalesce(v_head.segment_number, 0) or v_position <> coalesce(v_head.next_position, 1)
       or v_digest <> coalesce(v_head.digest, decode(repeat('00', 32), 'hex')) then
     v_findings := v_findings || rowhouse.audit_finding(

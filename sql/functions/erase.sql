@@ -2,7 +2,7 @@
 --
 -- The tenant's lock is taken alone: writers that began before finish first and their rows are erased, later ones wait and
 -- are then refused. All rows go, or none: a table that holds the tenant and is not registered stops the erasure.
--- Depends on: erase_checks.sql, erase_receipts.sql, locks.sql, promote.sql, audit_chain.sql. Proven by: test/erase.
+-- Depends on: erase_checks.sql, erase_receipts.sql, locks.sql, promote.sql, audit_chain.sql, progress.sql. Proven by: test/erase.
 
 create or replace function rowhouse.erasure_order() returns table (place integer, relations regclass[])
   language plpgsql stable
@@ -104,6 +104,7 @@ create or replace function rowhouse.delete_all_tenant_rows(p_tenant text, p_exce
 as $$
 declare
   v_order record;
+  v_deleted jsonb;
   v_pass jsonb;
   v_rows jsonb := '{}';
   v_schema text;
@@ -120,7 +121,12 @@ begin
       select array(select r.relation from unnest(o.relations) r (relation) where r.relation <> all (p_except)) as relations
         from rowhouse.erasure_order() o order by o.place
     loop
-      v_pass := rowhouse.add_counts(v_pass, rowhouse.delete_tenant_rows(v_order.relations, p_tenant));
+      perform rowhouse.report_progress('erase', r.relation::text, coalesce((v_rows ->> r.relation::text)::bigint, 0))
+        from unnest(v_order.relations) r (relation);
+      v_deleted := rowhouse.delete_tenant_rows(v_order.relations, p_tenant);
+      perform rowhouse.report_progress('erase', d.key, coalesce((v_rows ->> d.key)::bigint, 0) + d.value::bigint)
+        from jsonb_each_text(v_deleted) d;
+      v_pass := rowhouse.add_counts(v_pass, v_deleted);
     end loop;
     v_rows := rowhouse.add_counts(v_rows, v_pass);
     exit when (select coalesce(sum(r.value::bigint), 0) from jsonb_each_text(v_pass) r) = 0;
@@ -212,6 +218,7 @@ declare
   v_droppable regclass[];
   v_audit jsonb;
   v_rows jsonb;
+  v_own jsonb;
   v_dropped integer;
   v_residue jsonb;
 begin
@@ -246,8 +253,10 @@ begin
   v_droppable := array(select d.relation from rowhouse.droppable_partitions(p_tenant) d);
   v_rows := rowhouse.add_counts(jsonb_build_object('rowhouse.audit_entries', v_audit -> 'removed'),
     rowhouse.delete_all_tenant_rows(p_tenant, v_droppable));
-  v_rows := rowhouse.add_counts(v_rows, rowhouse.count_tenant_rows(p_tenant, v_droppable));
+  v_own := rowhouse.count_tenant_rows(p_tenant, v_droppable);
+  v_rows := rowhouse.add_counts(v_rows, v_own);
   v_dropped := rowhouse.drop_own_partitions(p_tenant);
+  perform rowhouse.report_progress('erase', o.key, o.value::bigint) from jsonb_each_text(v_own) o;
 
   -- Again: a trigger may have written to a table that was empty before. Then the residue: a table that was registered
   -- between the two is in one of them.

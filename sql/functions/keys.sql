@@ -3,7 +3,7 @@
 -- A key names its tenant, so it is looked up as that tenant, under the tenant's own row-level security: no function here
 -- looks through the keys of several tenants. The caller makes the secret and sends its digest only, so a secret is never
 -- in a statement, a log or this database.
--- Depends on: audit.sql, rowhouse.api_keys. Proven by: test/keys.
+-- Depends on: audit.sql, denials.sql, rowhouse.api_keys. Proven by: test/keys.
 
 create or replace function rowhouse.describe_api_key(p_key rowhouse.api_keys) returns jsonb
   language sql stable parallel safe
@@ -69,13 +69,17 @@ begin
   perform rowhouse.enter_tenant();
   v_wait := rowhouse.key_guess_wait(v_source);
   if v_wait > 0 then
+    perform rowhouse.record_denial(v_tenant, 'rowhouse.key.refuse', 'too_many_attempts', coalesce(host(p_ip), p_key_id),
+      'too_many_attempts', jsonb_strip_nulls(jsonb_build_object('ip', host(p_ip))));
     return jsonb_build_object('refused', 'too_many_attempts', 'retryAfterMs', v_wait);
   end if;
   select k.* into v_key from rowhouse.api_keys k where k.tenant_id = v_tenant and k.key_id = p_key_id;
   v_reason := rowhouse.refuse_api_key(v_key, p_digest, p_ip, p_scopes);
   if v_reason is not null then
-    perform rowhouse.record_own_audit('rowhouse.key.refuse',
-      jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))), v_reason);
+    -- By the key and address that were shown: whether it writes tells nothing about keys that exist.
+    perform rowhouse.record_denial(v_tenant, 'rowhouse.key.refuse',
+      case v_reason when 'missing_scope' then v_reason else 'refused_key' end, concat_ws(' ', p_key_id, host(p_ip)), v_reason,
+      jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))));
     -- Who asks for too much with a key that is right does not guess.
     if v_reason <> 'missing_scope' then
       perform rowhouse.count_key_guess(v_source);

@@ -12,6 +12,11 @@ create or replace trigger rowhouse_guard before insert or update or delete on ro
   for each statement when (current_setting('rowhouse.audits_lifecycle', true) is distinct from 'on')
   execute function rowhouse.guard_tenant_write();
 
+-- Written by record_denial alone, which does the work of the write guard itself.
+select rowhouse.protect_table('rowhouse.denials');
+revoke insert, update, delete on rowhouse.denials from rowhouse_app;
+drop trigger rowhouse_guard on rowhouse.denials;
+
 -- Digests are for authenticate_api_key alone. Operators issue and revoke keys of tenants that may not work, so its
 -- functions hold the tenant (hold_tenant) instead of passing the guard.
 select rowhouse.protect_table('rowhouse.api_keys');

@@ -1,7 +1,7 @@
 -- Decisions on rate limits: whether a call is admitted, by all windows of a limit or counted by none.
 --
 -- Time is the clock of this server, read when the counter's row is locked, and never runs backwards for a counter.
--- Depends on: rate_limits.sql, rowhouse.rate_limit_counters. Proven by: test/rate-limits.
+-- Depends on: rate_limits.sql, denials.sql, rowhouse.rate_limit_counters. Proven by: test/rate-limits.
 
 create or replace function rowhouse.thin_rate_log(p_log bigint[], p_grid bigint) returns bigint[]
   language plpgsql immutable parallel safe
@@ -219,6 +219,7 @@ declare
   v_new_state bigint[];
   v_busy_until bigint;
   v_sweep_at timestamptz;
+  v_denied boolean := false;
 begin
   if v_limits is null then
     select f.limits, f.lengths, f.bursts into v_limits, v_lengths, v_bursts from rowhouse.find_rate_limit(v_tenant, p_limit) f;
@@ -267,6 +268,12 @@ begin
       update rowhouse.rate_limit_counters c
         set state = v_new_state, sweep_at = v_sweep_at
         where c.tenant_id = v_tenant and c.name = v_name and c.subject = v_subject;
+    end if;
+    -- Once for a statement; what is held is no call, and whoever gets less than he asks for asks again.
+    if admitted < p_calls[call] and p_hold_ms = 0 and not v_denied then
+      v_denied := true;
+      perform rowhouse.record_denial(v_tenant, 'rowhouse.call.refuse', 'rate_limited', v_name, 'rate_limited',
+        jsonb_build_object('rateLimit', p_limit, 'subject', v_subject, 'requested', p_costs[call], 'windows', windows));
     end if;
     return next;
   end loop;

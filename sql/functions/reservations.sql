@@ -6,7 +6,7 @@
 -- Every row is found by its key. The planner is told so: it would plan anew in every call, because arrays of few elements
 -- look cheap (plan_cache_mode), or keep a plan that it made while the tables were empty (enable_seqscan). What such a
 -- plan is said to cost would make it compile every statement, which takes a thousand times as long (jit).
--- Depends on: prices.sql, quotas.sql, rate_limits.sql, rowhouse.reservations. Proven by: test/budgets.
+-- Depends on: prices.sql, quotas.sql, rate_limits.sql, denials.sql, rowhouse.reservations. Proven by: test/budgets.
 
 select rowhouse.protect_table('rowhouse.reservations');
 select rowhouse.protect_table('rowhouse.circuits');
@@ -263,11 +263,11 @@ begin
   if v_facts.has_open_circuit then
     v_answer := rowhouse.circuit_denial(v_tenant, p_circuit, v_account.opened_at);
     if v_answer is not null then
-      return v_answer;
+      return rowhouse.deny(v_tenant, v_answer);
     end if;
   end if;
   if v_facts.is_other_model then
-    return jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model);
+    return rowhouse.deny(v_tenant, jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model));
   end if;
   if p_model is not null then
     v_prices := rowhouse.model_prices(p_model, v_account.currency, v_account.opened_at);
@@ -278,7 +278,7 @@ begin
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
   v_plan := rowhouse.plan_reservation(v_account, v_amounts);
   if not v_plan.fits then
-    return rowhouse.quota_denial(v_account, v_amounts);
+    return rowhouse.deny(v_tenant, rowhouse.quota_denial(v_account, v_amounts));
   end if;
   if p_rate_limit is not null then
     v_answer := rowhouse.rate_denial(p_rate_limit, p_subject);

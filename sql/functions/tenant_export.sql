@@ -28,7 +28,7 @@ begin
       from rowhouse.erasure_order() o, unnest(o.relations) r (relation)
       join rowhouse.protected_tables p on p.relation = r.relation
       where p.relation <> all (array['rowhouse.rate_limit_counters', 'rowhouse.queue_requests',
-        'rowhouse.import_lines']::regclass[])
+        'rowhouse.denials', 'rowhouse.import_lines']::regclass[])
     union all
     -- The chain of the audit trail: no rows of the application, so not registered. Signatures refer to segments.
     select c.place, c.relation, 'tenant_id'::name, 'text'::regtype, true, false
@@ -38,7 +38,7 @@ end
 $$;
 
 comment on function rowhouse.portable_tables() is
-  'The tables whose rows move with a tenant; place orders them, referred tables first. bound: its rows are of no use under another id. together: its rows are written by one statement, with those of the same place. Left out are counters of rate limits and requests that wait in queues: they belong to the moment.';
+  'The tables whose rows move with a tenant; place orders them, referred tables first. bound: its rows are of no use under another id. together: its rows are written by one statement, with those of the same place. Left out are counters of rate limits, requests that wait in queues and when denials were recorded: they belong to the moment.';
 
 create or replace function rowhouse.portable_columns(p_relation regclass, p_tenant_column name)
   returns table (name name, type text, insert_type text)

@@ -113,3 +113,23 @@ comment on column rowhouse.audit_signatures.segment_number is 'The segment whose
 comment on column rowhouse.audit_signatures.key_id is 'SHA-256 of the public key, in hexadecimal.';
 comment on column rowhouse.audit_signatures.signature is 'Ed25519 signature of the digest.';
 comment on column rowhouse.audit_signatures.signed_at is 'When it was signed.';
+
+create table rowhouse.denials (
+  tenant_id text not null,
+  kind text not null,
+  name text not null constraint denials_name_length check (length(name) <= 200),
+  recorded_at timestamptz not null,
+  reason text not null,
+  detail jsonb not null,
+  primary key (tenant_id, kind, name)
+) with (fillfactor = 50);
+
+comment on table rowhouse.denials is
+  'When it was last recorded in the audit trail of a tenant that a call was refused: bounds how often. Not partitioned: it has a few rows for each tenant.';
+comment on column rowhouse.denials.tenant_id is 'The tenant.';
+comment on column rowhouse.denials.kind is 'What refused, for example rate_limited.';
+comment on column rowhouse.denials.name is
+  'Its name: that of the limit, quota, circuit or model, the key and its address. Empty when it has none, or when the tenant has too many.';
+comment on column rowhouse.denials.recorded_at is 'Time of the last entry.';
+comment on column rowhouse.denials.reason is 'The error of that entry.';
+comment on column rowhouse.denials.detail is 'The detail of that entry.';

@@ -7,11 +7,24 @@ import { type SigningKey, trustedKeys } from '../signing/ed25519-keys.ts'
 import type { AuditBuffer } from './audit-buffer.ts'
 import { isSignedBy, signDigest } from './digest-signature.ts'
 
+/** How far sealing or verifying is. */
+export interface AuditProgress {
+  readonly tenantId: string
+  /** Entries of this tenant that are done. */
+  readonly entries: number
+  readonly totalEntries: number
+  /** Tenants that are done, where it is about several. */
+  readonly tenants: number
+  readonly totalTenants: number
+}
+
 export interface SealOptions {
   /** Entries in one segment, 1 to 10 000. Default 1000. */
   readonly segmentSize?: number | undefined
   /** A private Ed25519 key: signs the digest of the last segment. */
   readonly signingKey?: SigningKey | undefined
+  /** Told of each segment; what it throws is ignored. */
+  readonly onProgress?: ((progress: AuditProgress) => void) | undefined
 }
 
 /** The trail of a tenant after it was sealed. Keep `digest` elsewhere: it stands for everything up to here. */
@@ -32,6 +45,8 @@ export interface VerifyOptions {
   readonly anchor?: string | undefined
   /** Public Ed25519 keys, one of which must have signed the chain. */
   readonly publicKeys?: readonly SigningKey[] | undefined
+  /** Told of every 1000 entries; what it throws is ignored. */
+  readonly onProgress?: ((progress: AuditProgress) => void) | undefined
 }
 
 /** Something that is not as it was written. */
@@ -65,9 +80,34 @@ export interface VerifiedAudit {
   readonly findings: readonly AuditFinding[]
 }
 
+/** The last time that something was refused to a tenant and recorded, for one limit, quota, circuit, model or key. */
+export interface AuditDenial {
+  /** What refused. */
+  readonly kind:
+    | 'rate_limited'
+    | 'quota_exceeded'
+    | 'budget_exceeded'
+    | 'circuit_open'
+    | 'model_not_allowed'
+    | 'refused_key'
+    | 'missing_scope'
+    | 'too_many_attempts'
+  /** Which one: the name of the limit, quota, circuit or model; a key and its address. Empty when there are too many. */
+  readonly name: string
+  readonly recordedAt: Date
+  /** The `error` of the entry: the kind, or why the key was refused. */
+  readonly reason: string
+  /** The `detail` of the entry. */
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+const onProgress = z
+  .custom<(progress: AuditProgress) => void>((value) => typeof value === 'function', 'is not a function')
+  .optional()
 const sealOptions = z.strictObject({
   segmentSize: z.int('is not a whole number').min(1, 'is less than 1').max(10_000, 'is more than 10000').optional(),
   signingKey: z.custom<SigningKey>().optional(),
+  onProgress,
 })
 const verifyOptions = z.strictObject({
   anchor: z
@@ -75,6 +115,7 @@ const verifyOptions = z.strictObject({
     .regex(/^[0-9a-f]{64}$/, 'is not a digest: 64 hexadecimal digits')
     .optional(),
   publicKeys: z.array(z.custom<SigningKey>(), 'is not an array').min(1, 'is empty').optional(),
+  onProgress,
 })
 
 /**
@@ -125,7 +166,9 @@ export class AuditLog {
       this.#admin.db,
     )
     const sealed: SealedAudit[] = []
-    for (const { tenant_id: tenantId } of rows) sealed.push(await this.#seal(tenantId, options))
+    for (const { tenant_id: tenantId } of rows) {
+      sealed.push(await this.#seal(tenantId, options, { tenants: sealed.length, totalTenants: rows.length }))
+    }
     return sealed
   }
 
@@ -143,10 +186,10 @@ export class AuditLog {
    */
   async verify(tenantId: string, options: VerifyOptions = {}): Promise<VerifiedAudit> {
     const id = parseTenantId(tenantId)
-    const { anchor = null, publicKeys } = parse(verifyOptions, options, 'invalid_argument', 'The options')
+    const { anchor = null, publicKeys, onProgress } = parse(verifyOptions, options, 'invalid_argument', 'The options')
     const keys = publicKeys === undefined ? undefined : trustedKeys(publicKeys)
     // Chain and signatures as of one moment.
-    return this.#admin.transaction(
+    return reportingTo(this.#admin, onProgress, ONE_TENANT).transaction(
       async (db) => {
         const { rows } = await sql<{ result: VerifiedAudit }>`
           select rowhouse.verify_audit(${id}, ${anchor}) as result`.execute(db)
@@ -160,6 +203,30 @@ export class AuditLog {
       },
       { isolationLevel: 'repeatable read' },
     )
+  }
+
+  /**
+   * What was refused to a tenant in the last days, newest first: one for each limit, quota, circuit, model and API key.
+   *
+   * Refusals are entries of its trail: `rowhouse.call.refuse` for calls over a rate limit, a quota or a budget, of an open
+   * circuit or a model that is not allowed, `rowhouse.key.refuse` for API keys. At most one in a minute is recorded for
+   * each of them, so that nobody floods the trail; the others write nothing. An entry belongs to the transaction of the
+   * refusal: inside `withTenant`, when the error leaves it, the entry is rolled back too. Leases of rate limits repeat a
+   * denial in the process; what the database denied is recorded.
+   *
+   * SQL: `select * from rowhouse.list_denials('acme')`
+   *
+   * @example
+   * ```ts
+   * for (const { kind, name, recordedAt } of await rowhouse.auditLog.denials('acme')) console.warn(kind, name, recordedAt)
+   * const entries = await acme.audit.query({ action: ['rowhouse.call.refuse', 'rowhouse.key.refuse'] })
+   * ```
+   */
+  async denials(tenantId: string): Promise<AuditDenial[]> {
+    const { rows } = await sql<AuditDenial>`
+      select kind, name, recorded_at as "recordedAt", reason, detail
+        from rowhouse.list_denials(${parseTenantId(tenantId)})`.execute(this.#admin.db)
+    return rows
   }
 
   /**
@@ -180,14 +247,19 @@ export class AuditLog {
     return { removed: rows[0]!.result.removed }
   }
 
-  async #seal(tenantId: string, { segmentSize = 1000, signingKey }: SealOptions): Promise<SealedAudit> {
+  async #seal(
+    tenantId: string,
+    { segmentSize = 1000, signingKey, onProgress }: SealOptions,
+    place = ONE_TENANT,
+  ): Promise<SealedAudit> {
+    const admin = reportingTo(this.#admin, onProgress, place)
     const seal = async (db: AdminExecutor['db']): Promise<SealedAudit> => {
       const { rows } = await sql<{ result: SealedAudit }>`
         select rowhouse.seal_audit(${tenantId}, ${segmentSize}) as result`.execute(db)
       return rows[0]!.result
     }
-    if (signingKey === undefined) return seal(this.#admin.db)
-    return this.#admin.transaction(async (db) => {
+    if (signingKey === undefined) return seal(admin.db)
+    return admin.transaction(async (db) => {
       const sealed = await seal(db)
       if (sealed.segment === 0) return sealed
       const { keyId, signature } = signDigest(sealed.digest, signingKey)
@@ -195,6 +267,20 @@ export class AuditLog {
       return sealed
     })
   }
+}
+
+const ONE_TENANT = { tenants: 0, totalTenants: 1 }
+
+/** The executor with a listener for the progress of one tenant, if there is one. */
+function reportingTo(
+  admin: AdminExecutor,
+  onProgress: ((progress: AuditProgress) => void) | undefined,
+  place: typeof ONE_TENANT,
+): AdminExecutor {
+  if (onProgress === undefined) return admin
+  return admin.reporting(({ object: tenantId, done: entries, total }) =>
+    onProgress({ tenantId, entries, totalEntries: total ?? entries, ...place }),
+  )
 }
 
 interface SignatureRow {

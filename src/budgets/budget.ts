@@ -74,7 +74,8 @@ export class Budget {
 
   /**
    * Reserves the most that a call can use. Inside `withTenant` it joins the transaction: others of the tenant wait for
-   * it, and a rollback gives everything back.
+   * it, and a rollback gives everything back. A refusal is in the audit trail of the tenant, at most one a minute for each
+   * quota, circuit or model; when its error leaves `withTenant`, it is rolled back with the transaction.
    *
    * SQL: `select rowhouse.admit('req-1', '{"input_tokens": 1200}', 'large', 60000, 'requests', '')`
    *

@@ -23,7 +23,26 @@ export function overview(commands: readonly Command[]): string {
       version: { type: 'boolean', short: 'v', description: 'Show the version' },
     }),
     '',
+    'Most commands need a database: DATABASE_URL, or --database-url. With --json they print what a program reads.',
+    'Exit codes: 0 it is done and all is well, 1 it failed or found something, 2 the command line is wrong.',
+    '',
     'Help for one command: rowhouse help <command>',
+  ].join('\n')
+}
+
+/** The commands that begin with one word. */
+export function groupHelp(group: string, commands: readonly Command[]): string {
+  const lines = commands.map(
+    ({ name, positionals = [], summary }) => [[name, ...positionals].join(' '), summary] as const,
+  )
+  const width = Math.max(...lines.map(([usage]) => usage.length))
+  return [
+    `Usage: rowhouse ${group} <what> [options]`,
+    '',
+    'Commands:',
+    ...lines.map(([usage, summary]) => `  ${usage.padEnd(width)}  ${summary}`),
+    '',
+    `Help for one: rowhouse help ${commands[0]!.name}`,
   ].join('\n')
 }
 

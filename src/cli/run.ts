@@ -11,7 +11,7 @@ import {
   UsageError,
 } from './command.ts'
 import { COMMANDS } from './commands/index.ts'
-import { COMMON_OPTIONS, commandHelp, overview } from './help.ts'
+import { COMMON_OPTIONS, commandHelp, groupHelp, overview } from './help.ts'
 import { nearest } from './nearest.ts'
 import type { Output } from './output.ts'
 
@@ -47,11 +47,15 @@ async function dispatch(arguments_: readonly string[], surroundings: Surrounding
       return EXIT_OK
     case 'help': {
       const topic = arguments_.slice(1).filter((argument) => !argument.startsWith('-'))
-      output.line(topic.length === 0 ? overview(COMMANDS) : commandHelp(findCommand(topic).command))
+      output.line(topic.length === 0 ? overview(COMMANDS) : helpOf(topic))
       return EXIT_OK
     }
   }
   if (name.startsWith('-')) throw unknownOption(name, ['help', 'version'], 'rowhouse --help')
+  if (arguments_.length === 2 && ['--help', '-h'].includes(arguments_[1]!)) {
+    output.line(helpOf([name]))
+    return EXIT_OK
+  }
   const { command, rest } = findCommand(arguments_)
   const { values, positionals } = parse(command, rest)
   if (values.help === true) {
@@ -60,6 +64,13 @@ async function dispatch(arguments_: readonly string[], surroundings: Surrounding
   }
   checkPositionals(command, positionals)
   return command.run({ ...surroundings, options: values, positionals })
+}
+
+/** The help for a command, or for those that begin with one word. */
+function helpOf(topic: readonly string[]): string {
+  const group = COMMANDS.filter(({ name }) => name.startsWith(`${topic[0]} `))
+  if (topic.length === 1 && group.length > 0) return groupHelp(topic[0]!, group)
+  return commandHelp(findCommand(topic).command)
 }
 
 /** The command that the first word names, or the first two, and what comes after it. */

@@ -1,6 +1,7 @@
 import type { Kysely, Log, TransactionSettings } from 'kysely'
 import { sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
+import { noticeListener, type WorkListener } from './progress.ts'
 import { onConnectionsOf } from './query-executor.ts'
 import { createSessionIdentity } from './session-identity.ts'
 import { singleStatements } from './single-statement.ts'
@@ -19,6 +20,8 @@ export interface AdminExecutor {
   readonly db: Kysely<any>
   /** Runs `fn` in one transaction. */
   transaction<T>(fn: (db: Kysely<any>) => Promise<T>, settings?: TransactionSettings): Promise<T>
+  /** The same, with a listener for how far long statements are. */
+  reporting(onProgress: WorkListener): AdminExecutor
 }
 
 /** `follow` finds the database that a tenant moved to, for statements that are refused because of it. */
@@ -32,8 +35,11 @@ export function createRoleExecutor(
   log: Log,
   role: string | undefined,
   follow?: FollowTenant,
+  onProgress?: WorkListener,
 ): AdminExecutor {
-  const identity = createSessionIdentity({ role })
+  const reportsProgress = onProgress !== undefined
+  const onNotice = reportsProgress ? noticeListener(onProgress) : undefined
+  const identity = createSessionIdentity({ role, reportsProgress }, {}, onNotice)
   const connections = sessionConnections(
     (signal) => new TransactionSession(source, identity, signal, follow),
     CONTEXT(log),
@@ -55,6 +61,7 @@ export function createRoleExecutor(
       if (accessMode !== undefined) builder = builder.setAccessMode(accessMode)
       return builder.execute(fn)
     },
+    reporting: (listener) => createRoleExecutor(source, log, role, follow, listener),
   }
 }
 

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Batch, type BatchOutcome, type SentBatch, sendBatch } from './batch.ts'
 import { sendCancelRequest } from './cancel-request.ts'
 import { isDatabaseError, type PoolClient } from './pg-internals.ts'
+import type { NoticeListener } from './progress.ts'
 import type { ReturningClients } from './returning-clients.ts'
 
 const CANCEL_PAUSE_MS = 100
@@ -17,6 +18,7 @@ export class ClientLease {
   readonly #returning: ReturningClients
   readonly #waitsUntilClean: boolean
   readonly #onError = (error: unknown): void => this.markUnusable(error)
+  #onNotice: NoticeListener | undefined
   #unusable: { readonly reason: unknown } | undefined
   /** Batches whose outcome is open. */
   #running = 0
@@ -32,6 +34,12 @@ export class ClientLease {
     this.#waitsUntilClean = waitsUntilClean
     // Without a listener, a backend that dies while the client is checked out would crash the process.
     client.on('error', this.#onError)
+  }
+
+  /** Has messages of the server told until the client is given back. */
+  listen(onNotice: NoticeListener): void {
+    this.#onNotice = onNotice
+    this.#client.on('notice', onNotice)
   }
 
   get login(): string {
@@ -130,6 +138,7 @@ export class ClientLease {
 
   #giveBack(): void {
     this.#client.off('error', this.#onError)
+    if (this.#onNotice !== undefined) this.#client.off('notice', this.#onNotice)
     if (this.#unusable === undefined && this.#running === 0 && this.#client.getTransactionStatus() === 'I') {
       this.#client.release()
       return

@@ -17,6 +17,8 @@ export interface Identity {
   readonly settles?: boolean | undefined
   /** Whether the one statement of the transaction enters the tenant by itself, as the functions of budgets do. */
   readonly entersItself?: boolean | undefined
+  /** Whether functions of rowhouse tell how far they are. */
+  readonly reportsProgress?: boolean | undefined
   /** With the key of sealed contexts. */
   readonly seal?: Seal | undefined
 }
@@ -53,6 +55,7 @@ export function identityStatements({
   requestId = '',
   settles = false,
   entersItself = false,
+  reportsProgress = false,
   seal,
 }: Identity): PreludeStatement[] {
   const statements: PreludeStatement[] = role === undefined ? [] : [`set local role ${pg.escapeIdentifier(role)}`]
@@ -63,6 +66,7 @@ export function identityStatements({
   const isEntered = !entersItself || seal !== undefined
   if (userId !== '' || isOperator || !isEntered) set('app.user_id', userId)
   if (requestId !== '' || isOperator) set('app.request_id', requestId)
+  if (reportsProgress) set('rowhouse.reports_progress', 'on')
   if (isOperator) return statements
   if (settles) set('rowhouse.settles', 'on')
   if (!isEntered) return statements

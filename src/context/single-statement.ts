@@ -45,6 +45,7 @@ async function executeSingleStatement(
   const statement = toSentStatement(sql, parameters)
   const before = identity.prelude(identity.settings)
   const lease = await source.acquire()
+  if (identity.onNotice !== undefined) lease.listen(identity.onNotice)
   try {
     const outcome = await lease.send({ before, statement, end: 'commit', cleanUp })
     if (outcome.failure !== undefined) {

@@ -207,6 +207,11 @@ export class TransactionSession {
     if (isTransactionTag(outcome.tag, sql)) throw taint(this.#lease)
   }
 
+  #listening(lease: ClientLease): ClientLease {
+    if (this.#identity.onNotice !== undefined) lease.listen(this.#identity.onNotice)
+    return lease
+  }
+
   #assertNotReleased(): void {
     if (this.#released) throw createRowhouseError('context_ended', 'The connection has been given back already.')
   }
@@ -230,7 +235,7 @@ export class TransactionSession {
         const lease = await this.#source.acquire(this.#signal)
         if (this.#released) await lease.release()
         this.#assertNotReleased()
-        this.#lease = lease
+        this.#lease = this.#listening(lease)
       }
       if (this.#lease.ready !== undefined && !this.#source.pipeline) await this.#lease.ready
       if (this.#lease.unusable !== undefined) throw mapDatabaseError(this.#lease.unusable.reason)
@@ -263,7 +268,7 @@ export class TransactionSession {
       await lease.release()
       this.#lease = undefined
       this.#source = source
-      this.#lease = await source.acquire(this.#signal)
+      this.#lease = this.#listening(await source.acquire(this.#signal))
       outcome = await this.#lease.send({ ...batch, cleanUp: batch.cleanUp.length > 0 ? source.cleanUp : [] })
     }
     return outcome

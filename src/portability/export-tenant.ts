@@ -49,6 +49,7 @@ async function writeArchive(
     ...facts,
     notes: [...NOTES],
   }
+  if (to.errored) throw to.errored
   const totalRows = facts.tables.reduce((sum, table) => sum + table.rows, 0)
   const writer = new ArchiveWriter(to, compressionLevel)
   try {

@@ -29,7 +29,14 @@ const importOptions = z.strictObject({
 })
 
 export function parseExportOptions(options: ExportOptions): ExportOptions {
-  return parseOptions(exportOptions, options)
+  const parsed = parseOptions(exportOptions, options)
+  surviveEarlyFailure(parsed.to)
+  return parsed
+}
+
+/** A stream may fail while the transaction begins; without a listener that would end the process. */
+function surviveEarlyFailure(stream: unknown): void {
+  if (hasMethod(stream, 'on')) (stream as Writable).on('error', () => {})
 }
 
 export function parseImportOptions(source: unknown, options: ImportOptions): ImportOptions {
@@ -41,6 +48,7 @@ export function parseImportOptions(source: unknown, options: ImportOptions): Imp
   }
   const parsed = parseOptions(importOptions, options)
   if (parsed.as !== undefined) parseTenantId(parsed.as)
+  surviveEarlyFailure(source)
   return parsed
 }
 

@@ -36,6 +36,9 @@ export interface EffectiveRateLimit {
  * Inside `withTenant` calls join the transaction: others wait for the counter until it ends, and a rollback gives back
  * what was used. Prefer `rowhouse.tenant(id).rateLimiter`, before the transaction.
  *
+ * Calls that the database denies are in the audit trail of the tenant, at most one a minute for each limit, unless the
+ * transaction that they join is rolled back: {@link AuditLog.denials}.
+ *
  * SQL: `select * from rowhouse.take_rate_limit(...)`; from other languages `select rowhouse.rate_limit('user:7')`.
  *
  * Errors of all calls: `RowhouseError` of the codes `invalid_cost` (also a cost above a limit, which could never be

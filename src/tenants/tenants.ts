@@ -11,6 +11,7 @@ import { exportTenant } from '../portability/export-tenant.ts'
 import { importTenant } from '../portability/import-tenant.ts'
 import { parseExportOptions, parseImportOptions } from '../portability/portability-options.ts'
 import type { ExportOptions, ExportReceipt, ImportOptions, ImportReceipt } from '../portability/portability-types.ts'
+import { type EraseOptions, eraseOptions, rowsErased } from './erase-progress.ts'
 import type { ErasurePreview, ErasureReceipt, VerifiedErasure } from './erasure-receipt.ts'
 import { demoteTenant, type MovedTenant, promoteTenant, type RelocationOptions } from './relocate-tenant.ts'
 import { type Tenant, type TenantStatus, toTenant } from './tenant.ts'
@@ -352,6 +353,9 @@ export class Tenants {
    * refused, and few transactions have to be waited for. An erasure that was interrupted afterwards is resumed by calling
    * it again.
    *
+   * `onProgress` is told of each table that is emptied, while it goes on; the rows are counted before. What it throws is
+   * ignored.
+   *
    * SQL: `select rowhouse.begin_erasure('acme')`, then `select rowhouse.erase_tenant('acme')`
    *
    * Errors: `unregistered_table` when a table that is not registered holds rows of the tenant; `residue_found` when
@@ -359,15 +363,20 @@ export class Tenants {
    * was erased then.
    */
   erase(tenantId: string, options: { readonly dryRun: true }): Promise<ErasurePreview>
-  erase(tenantId: string, options?: { readonly dryRun?: false }): Promise<ErasureReceipt>
-  async erase(tenantId: string, options: { readonly dryRun?: boolean } = {}): Promise<ErasurePreview | ErasureReceipt> {
+  erase(tenantId: string, options?: EraseOptions): Promise<ErasureReceipt>
+  async erase(
+    tenantId: string,
+    options: { readonly dryRun?: boolean } | EraseOptions = {},
+  ): Promise<ErasurePreview | ErasureReceipt> {
     const id = parseTenantId(tenantId)
-    const { dryRun = false } = parseOptions(z.strictObject({ dryRun: z.boolean().optional() }), options)
-    if (dryRun) return this.#callEraseTenant<ErasurePreview>(id, true)
+    const { dryRun = false, onProgress } = parseOptions(eraseOptions, options)
+    if (dryRun) return this.#callEraseTenant<ErasurePreview>(this.#admin, id, true)
     await sql`select rowhouse.begin_erasure(${id})`.execute(this.#admin.db)
+    const totalRows = onProgress && (await this.#callEraseTenant<ErasurePreview>(this.#admin, id, true)).rows
     for (let attempt = 1; ; attempt++) {
+      const admin = totalRows === undefined ? this.#admin : this.#admin.reporting(rowsErased(totalRows, onProgress!))
       try {
-        return await this.#callEraseTenant<ErasureReceipt>(id, false)
+        return await this.#callEraseTenant<ErasureReceipt>(admin, id, false)
       } catch (error) {
         // Transactions that began before the door closed end with the attempt that they were in the way of.
         if (!(error instanceof RowhouseError && error.code === 'tenant_busy') || attempt === ERASE_ATTEMPTS) throw error
@@ -391,9 +400,9 @@ export class Tenants {
     }))
   }
 
-  async #callEraseTenant<Result>(id: string, dryRun: boolean): Promise<Result> {
+  async #callEraseTenant<Result>(admin: AdminExecutor, id: string, dryRun: boolean): Promise<Result> {
     const { rows } = await sql<{ result: Result }>`
-      select rowhouse.erase_tenant(${id}, ${dryRun}) as result`.execute(this.#admin.db)
+      select rowhouse.erase_tenant(${id}, ${dryRun}) as result`.execute(admin.db)
     return rows[0]!.result
   }
 }

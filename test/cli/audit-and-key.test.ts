@@ -105,5 +105,38 @@ test('audit export prints lines of JSON', async () => {
     'rowhouse.key.rotate',
   ])
   expect((await run('audit', 'export', 'acme', '--from', '2999-01-01')).stdout).toBe('')
-  expect((await run('audit', 'export', 'acme', '--from', 'soon')).exitCode).not.toBe(0)
+  expect((await run('audit', 'export', 'acme', '--from', '2999-01-01', '--json')).stdout).toBe('')
+})
+
+test('audit denials says what was refused, to one tenant or to all', async () => {
+  expect((await run('audit', 'denials')).stdout).toBe('Nothing was refused.\n')
+  const rowhouse = createRowhouse({ pool: database.pool('owner', { max: 1 }) })
+  for (let call = 0; call < 3; call++) {
+    await rowhouse.tenant('acme').rateLimiter.allow('u_1', { windows: [{ limit: 1, windowMs: 3_600_000 }] })
+  }
+  await rowhouse.close()
+  const { stdout } = await run('audit', 'denials')
+  expect(stdout).toMatch(/^tenant +last recorded +reason +by +detail$/m)
+  expect(stdout).toMatch(/^acme +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +rate_limited .*limit 1,/m)
+  expect(JSON.parse((await run('audit', 'denials', 'acme', '--json')).stdout)).toMatchObject([
+    { tenantId: 'acme', kind: 'rate_limited', detail: { subject: 'u_1', limit: 1, requested: 1 } },
+  ])
+  expect((await run('audit', 'denials', 'globex')).stdout).toBe('Nothing was refused.\n')
+  expect((await run('audit', 'denials', 'nobody')).exitCode).toBe(1)
+})
+
+test.each([
+  [['key', 'issue', 'acme', 'x', '--expires', 'soon'], '--expires is no time.'],
+  [['key', 'rotate', 'acme', '0123456789abcdef', '--overlap', 'long'], '--overlap is no number above 0.'],
+  [['tenant', 'move', 'acme', 'eu', '--max-pause', '0'], '--max-pause is no number above 0.'],
+  [['audit', 'export', 'acme', '--from', 'soon'], '--from is no time.'],
+  [['audit', 'seal', 'acme', '--signing-key', '/no/file'], "The file of --signing-key can't be read"],
+  [['audit', 'verify', 'acme', '--public-key', '/no/file'], "The file of --public-key can't be read"],
+  [['audit', 'verify', '--anchor', '00'], '--anchor is a digest of one trail'],
+  [['tenant', 'certify', 'acme', '--signing-key', '/no/file'], "The file of --signing-key can't be read"],
+  [['tenant', 'verify-erasure', 'acme', '--texts', '/no/file'], "The file of --texts can't be read"],
+])('a value that is none is an error of the command line: %j', async (arguments_, message) => {
+  const { exitCode, stdout, stderr } = await run(...arguments_)
+  expect(stderr).toContain(`error: ${message}`)
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' })
 })

@@ -2,7 +2,6 @@ import { mkdtemp, readdir, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { progressLine } from '../../src/cli/progress-bar.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { runCommand } from './run-command.ts'
@@ -70,10 +69,4 @@ test('move brings a tenant to another database and back', needs('parallelBackend
   expect((await rowhouse('tenant', 'cancel-move', 'acme')).stdout).toBe('Tenant acme is not being moved.\n')
   expect((await rowhouse('tenant', 'move', 'acme', 'us')).stderr).toMatch(/no placement "us"/)
   expect((await rowhouse('tenant', 'move', 'acme', 'eu', '--placements', 'eu')).exitCode).toBe(2)
-})
-
-test('the progress bar tells share, rows, time and table', () => {
-  const line = progressLine({ table: 'public.notes', rows: 50_000, totalRows: 200_000 }, 4000, 200)
-  expect(line).toBe('[######..................]  25 %  50,000 of 200,000 rows, 12.0 s left  public.notes')
-  expect(progressLine({ table: 't', rows: 0, totalRows: 0 }, 1, 40)).toHaveLength(39)
 })

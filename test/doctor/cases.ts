@@ -244,6 +244,18 @@ export const CASES: readonly Case[] = [
     make: 'select lo_create(424242); grant select on large object 424242 to rowhouse_app',
     mend: 'select lo_unlink(424242)',
   },
+  {
+    lint: 'extended_statistics',
+    object: 'statistics public.common_notes',
+    make: 'create statistics common_notes (mcv) on tenant_id, note from invoices',
+    mend: 'drop statistics common_notes; create statistics common_notes (ndistinct, dependencies) on tenant_id, note from invoices',
+  },
+  {
+    lint: 'extended_statistics',
+    object: 'statistics public.lengths',
+    make: 'create statistics lengths on (length(note)) from invoices',
+    mend: 'drop statistics lengths',
+  },
 ]
 
 /** Whom the system shows extended statistics. */
@@ -255,6 +267,56 @@ function replaceInStatisticsView(found: string, other: string): string {
 }
 
 export const SUPERUSER_CASES: readonly Case[] = [
+  {
+    lint: 'connecting_function',
+    object: 'extension dblink',
+    make: 'create extension dblink',
+    mend: 'create schema if not exists dblink_only; alter extension dblink set schema dblink_only',
+  },
+  {
+    lint: 'connecting_function',
+    object: 'extension dblink',
+    make: `drop extension if exists dblink; create schema outside; create extension dblink schema outside;
+      grant usage on schema outside to rowhouse_app`,
+    mend: 'revoke execute on all functions in schema outside from public; drop extension dblink; drop schema outside',
+  },
+  {
+    lint: 'foreign_server_usage',
+    object: 'foreign server elsewhere',
+    make: `create foreign data wrapper nothing; create server elsewhere foreign data wrapper nothing;
+      grant usage on foreign server elsewhere to rowhouse_app`,
+    mend: 'revoke usage on foreign server elsewhere from public, rowhouse_app; drop foreign data wrapper nothing cascade',
+  },
+  {
+    lint: 'server_role',
+    object: 'pg_read_server_files',
+    role: 'doctor_reader',
+    make: 'grant pg_read_server_files to doctor_reader',
+    mend: 'revoke pg_read_server_files from doctor_reader',
+  },
+  {
+    lint: 'server_role',
+    object: 'pg_read_all_stats',
+    level: 'warning',
+    role: 'doctor_monitor',
+    make: 'grant pg_monitor to doctor_monitor',
+    mend: 'revoke pg_monitor from doctor_monitor',
+  },
+  {
+    lint: 'statistics_privilege',
+    object: 'pg_catalog.pg_statistic',
+    make: 'grant select (stavalues1) on pg_statistic to rowhouse_app',
+    mend: 'revoke select (stavalues1) on pg_statistic from rowhouse_app',
+  },
+  {
+    lint: 'extended_statistics',
+    object: 'statistics public.common_values',
+    level: 'error',
+    make: `create statistics common_values (mcv) on tenant_id, note from invoices;
+      grant select on pg_statistic_ext_data to rowhouse_app`,
+    mend: 'revoke select on pg_statistic_ext_data from rowhouse_app; drop statistics common_values',
+    also: ['statistics_privilege'],
+  },
   {
     lint: 'foreign_partition',
     object: 'public.by_day_elsewhere',

@@ -1,6 +1,8 @@
 // What an import refuses, and that nothing of it is left then: archives that were changed, cut off or made by hand, and
 // databases that the rows don't fit.
 
+import { createReadStream, createWriteStream } from 'node:fs'
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import type pg from 'pg'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -304,4 +306,16 @@ test('an archive does not say itself what belongs to another id', async () => {
   ])
   await operator.query('rollback')
   expect(rows[0].plan).toEqual([])
+})
+
+test('a file that can not be opened is an error of the call, also when it is known before the database was asked', async () => {
+  const nowhere = join(import.meta.dirname, 'no-folder', 'archive.tar.gz')
+  const outcomes = await Promise.allSettled([
+    rowhouse.tenants.export('acme', { to: createWriteStream(nowhere) }),
+    rowhouse.tenants.import(createReadStream(nowhere), { as: 'copy' }),
+  ])
+  expect(outcomes).toMatchObject([
+    { status: 'rejected', reason: { code: 'ENOENT' } },
+    { status: 'rejected', reason: { code: 'invalid_archive', cause: { code: 'ENOENT' } } },
+  ])
 })

@@ -1,4 +1,5 @@
 import type { Command } from '../command.ts'
+import { auditDenialsCommand } from './audit/denials.ts'
 import { auditExportCommand } from './audit/export.ts'
 import { auditSealCommand } from './audit/seal.ts'
 import { auditVerifyCommand } from './audit/verify.ts'
@@ -55,6 +56,7 @@ export const COMMANDS: readonly Command[] = [
   auditSealCommand,
   auditVerifyCommand,
   auditExportCommand,
+  auditDenialsCommand,
   doctorCommand,
   proveCommand,
   usageCommand,

@@ -5,6 +5,7 @@ import { usageHtml } from '../../usage-report/html-report.ts'
 import { usageLines } from '../../usage-report/terminal-report.ts'
 import { readUsageOverview, type UsageOverview } from '../../usage-report/usage-overview.ts'
 import { type Command, type CommandContext, EXIT_OK, type OptionValues, UsageError } from '../command.ts'
+import { timeOption } from '../option-values.ts'
 import { withRowhouse } from '../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './tenant/options.ts'
 
@@ -35,7 +36,7 @@ export const usageCommand: Command = {
   async run(context) {
     const { options, output } = context
     const format = formatOf(options)
-    const span = { from: timeOf(options, 'from'), to: timeOf(options, 'to') }
+    const span = { from: timeOption(options, 'from'), to: timeOption(options, 'to') }
     if (span.from !== undefined && span.to !== undefined && span.from >= span.to) {
       throw new UsageError('--from is not before --to.', 'For example: --from 2026-11-01 --to 2026-12-01')
     }
@@ -55,15 +56,6 @@ function formatOf(options: OptionValues): (typeof FORMATS)[number] | undefined {
   const [format, another] = FORMATS.filter((name) => options[name] !== undefined)
   if (another !== undefined) throw new UsageError(`Either --${format} or --${another}.`, 'See: rowhouse help usage')
   return format
-}
-
-function timeOf(options: OptionValues, name: string): Date | undefined {
-  const given = options[name]
-  if (given === undefined) return undefined
-  const time = new Date(given as string)
-  if (Number.isNaN(time.getTime()))
-    throw new UsageError(`--${name} is no time.`, 'For example: 2026-11-01, or 2026-11-01T12:00Z')
-  return time
 }
 
 async function printEvents(

@@ -78,6 +78,7 @@ export type Gap =
 /** Functions that search no path, because every name, type and operator in them says its schema; and why. */
 export const QUALIFIED_FUNCTIONS: Readonly<Record<string, string>> = {
   enter: 'part of every transaction, and a setting for the path takes a third of its time; p20 shadows its names',
+  record_denial: 'part of every refusal, and a setting for the path takes a third of its time; its callers pin one',
   clean_connection: 'part of every transaction, and what it resets must not come back when it returns',
 }
 

@@ -1,4 +1,6 @@
 import { type Command, EXIT_OK } from '../../command.ts'
+import { textOption, timeOption } from '../../option-values.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from '../tenant/options.ts'
 
@@ -9,6 +11,7 @@ export const auditExportCommand: Command = {
   positionals: ['<tenant>'],
   options: {
     'database-url': TENANT_OPTIONS['database-url'],
+    json: { type: 'boolean', description: 'Lines of JSON, which it prints anyway' },
     action: { type: 'string', value: 'NAME', description: 'Only this action, or chat.* for all that begin so' },
     from: { type: 'string', value: 'TIME', description: 'Only entries from then on, for example 2026-01-01' },
     to: { type: 'string', value: 'TIME', description: 'Only entries before then' },
@@ -16,14 +19,18 @@ export const auditExportCommand: Command = {
   examples: ['rowhouse audit export acme --from 2026-01-01 > acme.jsonl'],
   async run(context) {
     const { options, output, positionals } = context
-    const timeOf = (name: string) => (options[name] === undefined ? undefined : new Date(options[name] as string))
+    const action = textOption(options, 'action')
+    const span = { from: timeOption(options, 'from'), to: timeOption(options, 'to') }
+    // The lines themselves show how far it is, where they go to the terminal.
+    const bar = process.stdout.isTTY ? undefined : createProgressBar(process.stderr, context)
+    let entries = 0
     await withRowhouse(context, async (rowhouse) => {
       const { audit } = rowhouse.tenant(positionals[0]!)
-      const action = options.action as string | undefined
-      for await (const line of audit.export({ action, from: timeOf('from'), to: timeOf('to') })) {
+      for await (const line of audit.export({ action, ...span })) {
         output.line(line.trimEnd())
+        bar?.update({ table: positionals[0]!, rows: ++entries, unit: 'entries' })
       }
-    })
+    }).finally(() => bar?.end())
     return EXIT_OK
   },
 }

@@ -1,8 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { type Command, EXIT_OK } from '../../command.ts'
+import { fileOption } from '../../option-values.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from '../tenant/options.ts'
+import { showEntries } from './show-entries.ts'
 
 export const auditSealCommand: Command = {
   name: 'audit seal',
@@ -23,11 +25,12 @@ export const auditSealCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const [tenantId] = positionals
-    const keyFile = options['signing-key'] as string | undefined
-    const signingKey = keyFile === undefined ? undefined : await readFile(keyFile, 'utf8')
+    const signingKey = await fileOption(options, 'signing-key')
+    const bar = createProgressBar(process.stderr, context)
+    const sealOptions = { signingKey, onProgress: bar.shown ? showEntries(bar) : undefined }
     const sealed = await withRowhouse(context, async ({ auditLog }) =>
-      tenantId === undefined ? auditLog.seal({ signingKey }) : [await auditLog.seal(tenantId, { signingKey })],
-    )
+      tenantId === undefined ? auditLog.seal(sealOptions) : [await auditLog.seal(tenantId, sealOptions)],
+    ).finally(bar.end)
     if (options.json === true) output.line(JSON.stringify(sealed, null, 2))
     else if (sealed.length === 0) output.line('There was nothing to seal.')
     else {

@@ -1,9 +1,11 @@
-import { readFile } from 'node:fs/promises'
-import type { AuditFinding, VerifiedAudit } from '../../../audit/audit-log.ts'
-import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import type { AuditFinding, AuditProgress, VerifiedAudit } from '../../../audit/audit-log.ts'
+import { type Command, EXIT_FAILURE, EXIT_OK, UsageError } from '../../command.ts'
+import { fileOption, textOption } from '../../option-values.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from '../tenant/options.ts'
+import { showEntries } from './show-entries.ts'
 
 export const auditVerifyCommand: Command = {
   name: 'audit verify',
@@ -25,16 +27,26 @@ export const auditVerifyCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const [tenantId] = positionals
-    const keyFile = options['public-key'] as string | undefined
-    const publicKeys = keyFile === undefined ? undefined : [await readFile(keyFile, 'utf8')]
-    const anchor = options.anchor as string | undefined
-    const verified = await withRowhouse(context, async (rowhouse) => {
+    const publicKey = await fileOption(options, 'public-key')
+    const publicKeys = publicKey === undefined ? undefined : [publicKey]
+    const anchor = textOption(options, 'anchor')
+    if (anchor !== undefined && tenantId === undefined) {
+      throw new UsageError('--anchor is a digest of one trail: name its tenant.', 'See: rowhouse help audit verify')
+    }
+    const bar = createProgressBar(process.stderr, context)
+    const verified = await withRowhouse(context, async ({ auditLog, tenants }) => {
+      const ids = tenantId === undefined ? (await Array.fromAsync(tenants.all())).map(({ id }) => id) : [tenantId]
       const trails: VerifiedAudit[] = []
-      for await (const { id } of tenantId === undefined ? rowhouse.tenants.all() : [{ id: tenantId }]) {
-        trails.push(await rowhouse.auditLog.verify(id, { anchor, publicKeys }))
+      for (const id of ids) {
+        const place = { tenants: trails.length, totalTenants: ids.length }
+        const onProgress = bar.shown
+          ? (progress: AuditProgress) => showEntries(bar)({ ...progress, ...place })
+          : undefined
+        onProgress?.({ tenantId: id, entries: 0, totalEntries: 0, ...place })
+        trails.push(await auditLog.verify(id, { anchor, publicKeys, onProgress }))
       }
       return trails
-    })
+    }).finally(bar.end)
     if (options.json === true) output.line(JSON.stringify(verified, null, 2))
     else {
       const rows = verified.map((trail) => [

@@ -1,5 +1,6 @@
 import type { IssuedApiKey } from '../../../keys/api-keys.ts'
 import { type Command, type CommandContext, EXIT_OK } from '../../command.ts'
+import { numberOption, timeOption } from '../../option-values.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from '../tenant/options.ts'
 
@@ -18,6 +19,7 @@ export const keyIssueCommand: Command = {
   examples: ['rowhouse key issue acme importer --scopes documents:read,documents:write --expires 2027-01-01'],
   async run(context) {
     const { options, positionals } = context
+    const expiresAt = timeOption(options, 'expires')
     const listOf = (name: string) => (options[name] as string | undefined)?.split(',').map((item) => item.trim())
     const issued = await withRowhouse(context, ({ apiKeys }) =>
       apiKeys.issue(positionals[0]!, {
@@ -25,7 +27,7 @@ export const keyIssueCommand: Command = {
         scopes: listOf('scopes'),
         allowedIps: listOf('allowed-ips'),
         environment: options.test === true ? 'test' : 'live',
-        expiresAt: options.expires === undefined ? undefined : new Date(options.expires as string),
+        expiresAt,
       }),
     )
     return printIssued(context, issued)
@@ -44,7 +46,8 @@ export const keyRotateCommand: Command = {
   examples: ['rowhouse key rotate acme 4d1c0f5a7b2e9d38 --overlap 1'],
   async run(context) {
     const { options, positionals } = context
-    const overlapMs = options.overlap === undefined ? undefined : Math.round(Number(options.overlap) * 3_600_000)
+    const overlap = numberOption(options, 'overlap')
+    const overlapMs = overlap === undefined ? undefined : Math.round(overlap * 3_600_000)
     const issued = await withRowhouse(context, ({ apiKeys }) =>
       apiKeys.rotate(positionals[0]!, positionals[1]!, { overlapMs }),
     )

@@ -36,7 +36,7 @@ export const keyRevokeCommand: Command = {
   summary: 'Revoke an API key',
   description: 'It is refused from now on, everywhere.',
   positionals: ['<tenant>', '<key id>'],
-  options: { 'database-url': TENANT_OPTIONS['database-url'], reason: REASON_OPTION },
+  options: { ...TENANT_OPTIONS, reason: REASON_OPTION },
   examples: ['rowhouse key revoke acme 4d1c0f5a7b2e9d38 --reason leaked'],
   async run(context) {
     const { options, output, positionals } = context
@@ -44,7 +44,8 @@ export const keyRevokeCommand: Command = {
     await withRowhouse(context, ({ apiKeys }) =>
       apiKeys.revoke(tenantId, id, { reason: options.reason as string | undefined }),
     )
-    output.line(`Key ${id} of ${tenantId} is revoked.`)
+    if (options.json === true) output.line(JSON.stringify({ tenantId, id, revoked: true }))
+    else output.line(`Key ${id} of ${tenantId} is revoked.`)
     return EXIT_OK
   },
 }

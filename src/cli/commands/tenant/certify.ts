@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { type Command, EXIT_OK, UsageError } from '../../command.ts'
+import { fileOption } from '../../option-values.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './options.ts'
 
@@ -17,14 +17,13 @@ export const tenantCertifyCommand: Command = {
   examples: ['rowhouse tenant certify acme --signing-key erasures.pem > acme.jws'],
   async run(context) {
     const { options, output, positionals } = context
-    const keyFile = options['signing-key'] as string | undefined
-    if (keyFile === undefined) {
+    const key = await fileOption(options, 'signing-key')
+    if (key === undefined) {
       throw new UsageError(
         'A certificate is signed: name the file of the key.',
         'openssl genpkey -algorithm ed25519 -out erasures.pem; then --signing-key erasures.pem',
       )
     }
-    const key = await readFile(keyFile, 'utf8')
     const certificate = await withRowhouse(context, ({ erasures }) => erasures.certify(positionals[0]!, key))
     output.line(options.json === true ? JSON.stringify({ certificate }) : certificate)
     return EXIT_OK

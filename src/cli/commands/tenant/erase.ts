@@ -2,6 +2,7 @@ import type { ErasurePreview, ErasureReceipt } from '../../../tenants/erasure-re
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
 import { confirm } from '../../confirm.ts'
 import type { Output } from '../../output.ts'
+import { createProgressBar } from '../../progress-bar.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS } from './options.ts'
@@ -35,7 +36,9 @@ export const tenantEraseCommand: Command = {
         const { rows } = await tenants.erase(tenantId, { dryRun: true })
         await confirm(context, `This erases ${rows} rows of ${tenantId} for good.`, tenantId)
       }
-      const receipt = await tenants.erase(tenantId)
+      const bar = createProgressBar(process.stderr, context)
+      const onProgress = bar.shown ? bar.update : undefined
+      const receipt = await tenants.erase(tenantId, { onProgress }).finally(bar.end)
       if (json) output.line(JSON.stringify(receipt, null, 2))
       else printReceipt(receipt, output)
       return EXIT_OK

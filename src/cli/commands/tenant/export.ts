@@ -21,13 +21,13 @@ export const tenantExportCommand: Command = {
   },
   examples: ['rowhouse tenant export acme --out acme.tar.gz'],
   async run(context) {
-    const { options, output, positionals, environment } = context
+    const { options, output, positionals } = context
     if (typeof options.out !== 'string') {
       throw new UsageError('tenant export needs --out.', 'For example: --out acme.tar.gz')
     }
     const { out } = options
     const unfinished = `${out}.part`
-    const bar = createProgressBar(process.stderr, environment)
+    const bar = createProgressBar(process.stderr, context)
     try {
       const receipt = await withRowhouse(context, ({ tenants }) =>
         tenants.export(positionals[0]!, {

@@ -27,7 +27,7 @@ export const tenantImportCommand: Command = {
   },
   examples: ['rowhouse tenant import acme.tar.gz', 'rowhouse tenant import acme.tar.gz --as acme-copy'],
   async run(context) {
-    const { options, output, positionals, environment } = context
+    const { options, output, positionals } = context
     const file = positionals[0]!
     await access(file).catch(() => {
       throw new UsageError(
@@ -35,7 +35,7 @@ export const tenantImportCommand: Command = {
         'Give the file that tenant export wrote.',
       )
     })
-    const bar = createProgressBar(process.stderr, environment)
+    const bar = createProgressBar(process.stderr, context)
     try {
       const receipt = await withRowhouse(context, ({ tenants }) =>
         tenants.import(createReadStream(file), {

@@ -1,5 +1,6 @@
 import type { MoveReceipt, MoveStep } from '../../../placements/move-types.ts'
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import { numberOption } from '../../option-values.ts'
 import { formatDuration, type Output } from '../../output.ts'
 import { PLACEMENTS_OPTION, readPlacements } from '../../placements.ts'
 import { createProgressBar } from '../../progress-bar.ts'
@@ -32,16 +33,16 @@ export const tenantMoveCommand: Command = {
     'rowhouse tenant move acme home',
   ],
   async run(context) {
-    const { options, output, positionals, environment } = context
+    const { options, output, positionals } = context
     const [tenantId = '', placement = ''] = positionals
-    const bar = createProgressBar(process.stderr, environment)
-    const maxPause = options['max-pause']
+    const bar = createProgressBar(process.stderr, context)
+    const maxPause = numberOption(options, 'max-pause')
     try {
       const receipt = await withRowhouse(
         context,
         ({ tenants }) =>
           tenants.move(tenantId, placement, {
-            ...(maxPause === undefined ? {} : { maxPauseMs: Number(maxPause) * 1000 }),
+            ...(maxPause === undefined ? {} : { maxPauseMs: Math.ceil(maxPause * 1000) }),
             onStep: (step) => {
               bar.end()
               if (options.json !== true) output.note(STEPS[step])

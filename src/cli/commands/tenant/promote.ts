@@ -26,9 +26,10 @@ function moveCommand({ name, summary, description, example, done, apply }: Move)
     examples: [example],
     async run(context) {
       const { options, output, positionals } = context
-      const moved = await withRowhouse(context, ({ tenants }) =>
-        apply(tenants, positionals[0]!, { onProgress: (progress) => output.note(describeProgress(progress)) }),
-      )
+      const onProgress = (progress: RelocationProgress) => {
+        if (options.json !== true) output.note(describeProgress(progress))
+      }
+      const moved = await withRowhouse(context, ({ tenants }) => apply(tenants, positionals[0]!, { onProgress }))
       if (options.json === true) output.line(JSON.stringify(moved, null, 2))
       else printMove(moved, done, output)
       return EXIT_OK

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import type { ErasureVerification } from '../../../erasures/erasures.ts'
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../../command.ts'
+import { fileOption } from '../../option-values.ts'
 import type { Output } from '../../output.ts'
 import { formatTable } from '../../table.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
@@ -36,7 +36,7 @@ export const tenantVerifyErasureCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const [certificate, publicKey, texts] = await Promise.all(
-      ['certificate', 'public-key', 'texts'].map((name) => readOptional(options[name])),
+      ['certificate', 'public-key', 'texts'].map((name) => fileOption(options, name)),
     )
     const verified = await withRowhouse(context, ({ erasures }) =>
       erasures.verify(positionals[0]!, {
@@ -49,10 +49,6 @@ export const tenantVerifyErasureCommand: Command = {
     else print(verified, output)
     return verified.intact && verified.residue.length === 0 ? EXIT_OK : EXIT_FAILURE
   },
-}
-
-async function readOptional(file: string | boolean | undefined): Promise<string | undefined> {
-  return typeof file === 'string' ? readFile(file, 'utf8') : undefined
 }
 
 function print({ receipt, intact, residue }: ErasureVerification, output: Output): void {
