@@ -16,7 +16,8 @@ interface WaitingCall {
  * Brings concurrent calls of one tenant together. The database decides on them one after another anyway, so those that
  * come while one is on its way go together in the next statement: they share its round trip, its lock and its commit.
  *
- * Each gets its own answer. An error undoes the whole statement, and then each call runs alone and gets its own error.
+ * Each gets its own answer. An error undoes the whole statement; then its halves run one after the other, until the call
+ * that is wrong is alone and gets the error.
  */
 class CallLane {
   readonly #db: Kysely<any>
@@ -52,8 +53,13 @@ class CallLane {
       )
       for (const [number, { resolve }] of calls.entries()) resolve(answers[number])
     } catch (error) {
-      if (calls.length > 1 && isUndone(error)) await Promise.all(calls.map((call) => this.#runTogether([call])))
-      else for (const { reject } of calls) reject(error)
+      if (calls.length > 1 && isOfOneCall(error)) {
+        const half = calls.length >> 1
+        await this.#runTogether(calls.slice(0, half))
+        await this.#runTogether(calls.slice(half))
+      } else {
+        for (const { reject } of calls) reject(error)
+      }
     }
   }
 }
@@ -65,10 +71,16 @@ async function callFunctions(db: Kysely<any>, calls: readonly RawBuilder<any>[])
   return calls.map((_, number) => rows[0]![`answer${number}`])
 }
 
-/** Whether the server said that the statement failed, so that it did nothing; nobody knows when a connection breaks. */
-function isUndone(error: unknown): boolean {
+/** Conflicts, a lack of resources, locks that took too long, interventions of an operator, faults of the system. */
+const CLASSES_OF_ALL = ['40', '53', '55', '57', '58', 'XX']
+
+/**
+ * Whether the server says that one of the calls is wrong. Then the statement did nothing, and the others may do well
+ * without that one. When a connection breaks, nobody knows what was done; what took too long may take so long again.
+ */
+function isOfOneCall(error: unknown): boolean {
   const raised = error instanceof Error && isDatabaseError(error.cause) ? error.cause : error
-  return isDatabaseError(raised) && raised.severity === 'ERROR'
+  return isDatabaseError(raised) && raised.severity === 'ERROR' && !CLASSES_OF_ALL.includes(raised.code!.slice(0, 2))
 }
 
 const LANES = new WeakMap<Kysely<any>, CallLane>()
