@@ -288,7 +288,10 @@ begin
       set reserved = c.reserved - b.given_back,
         settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
         overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
-      from unnest(p_names, p_periods, p_given_back, p_used, p_soft_limits) b (name, period_start, given_back, used, soft_limit)
+      from (
+        -- Side by side: as functions in from, each array would become a table first.
+        select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
+            unnest(p_used) as used, unnest(p_soft_limits) as soft_limit) b
       where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start
         and (b.given_back <> 0 or b.used <> 0)
       returning c.settled + c.overrun >= b.soft_limit as crosses)

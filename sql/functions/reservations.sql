@@ -162,37 +162,6 @@ $$;
 comment on function rowhouse.quota_denial(record, jsonb) is
   'Of the quotas that amounts do not fit into, the one that stays in the way longest, as admit returns it; null when they fit.';
 
-create or replace function rowhouse.plan_reservation(
-  p_account record, p_amounts jsonb,
-  out fits boolean, out names text[], out metrics text[], out periods timestamptz[], out amounts numeric[],
-  out hard_limits numeric[], out soft_limits numeric[], out begins_period boolean
-)
-  language plpgsql stable
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  select coalesce(bool_and(p.amount = 0 or p.fits), true),
-      coalesce(array_agg(p.name) filter (where p.counts), '{}'),
-      coalesce(array_agg(p.metric) filter (where p.counts), '{}'),
-      coalesce(array_agg(p.period_start) filter (where p.counts), '{}'),
-      coalesce(array_agg(p.amount) filter (where p.counts), '{}'),
-      coalesce(array_agg(p.hard_limit) filter (where p.counts), '{}'),
-      -- What was used of a rolling quota is in several counters: it is looked at each time.
-      coalesce(array_agg(case when p.soft_limit is not null and p.window_ms is not null then 0 else p.soft_limit end)
-        filter (where p.counts), '{}'),
-      coalesce(bool_or(p.counts and not p.counted), false)
-    into fits, names, metrics, periods, amounts, hard_limits, soft_limits, begins_period
-    from (
-      select e.*, e.period <> 'request' as counts, a.amount,
-          a.amount <= coalesce(e.hard_limit - e.settled - e.reserved - e.overrun, 'Infinity') as fits
-        from rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
-        cross join lateral (values (coalesce((p_amounts ->> e.metric)::numeric, 0))) a (amount)) p;
-end
-$$;
-
-comment on function rowhouse.plan_reservation(record, jsonb) is
-  'What amounts such as {"tokens": 2000, "slots": 1} would reserve: whether they fit into every quota; the quotas with a counter, their metrics, periods, amounts and limits; whether one of the counters does not exist yet (begins_period). p_account: as lock_account returns it.';
-
 create or replace function rowhouse.rate_denial(p_rate_limit text, p_subject text) returns jsonb
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
@@ -229,7 +198,9 @@ declare
   v_prices jsonb;
   v_measured record;
   v_amounts jsonb;
-  v_plan record;
+  v_amount numeric;
+  v_reserved numeric[] := '{}';
+  v_fits boolean := true;
   v_expires_at timestamptz;
 begin
   if p_request_id is null or length(p_request_id) not between 1 and 200 then
@@ -241,22 +212,53 @@ begin
   end if;
   v_account := rowhouse.lock_account();
   v_tenant := v_account.tenant;
-  -- Whatever may stand in the way is asked for in one statement; most calls meet none of it.
-  select exists (select from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id)
-        or exists (select from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id) as is_known,
-      exists (
-        select from rowhouse.reservations r
-          where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_account.opened_at) as has_expired,
-      exists (
-        select from rowhouse.circuits c
-          where c.tenant_id = v_tenant and c.circuit in ('', p_circuit) and c.status <> 'closed') as has_open_circuit,
-      p_model <> all (coalesce(v_account.models,
-        (select m.models from rowhouse.tier_models m where m.tier = v_account.tier),
-        (select m.models from rowhouse.tier_models m where m.tier = '*'))) as is_other_model
-    into v_facts;
-  if v_facts.has_expired then
+  loop
+    -- All that the decision needs is read in one statement: whatever may stand in the way, of which most calls meet
+    -- nothing, and the quotas, as effective_quotas finds them, which would take as long as the whole statement.
+    select exists (select from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id)
+          or exists (select from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id) as is_known,
+        exists (
+          select from rowhouse.reservations r
+            where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_account.opened_at) as has_expired,
+        exists (
+          select from rowhouse.circuits c
+            where c.tenant_id = v_tenant and c.circuit in ('', p_circuit) and c.status <> 'closed') as has_open_circuit,
+        p_model <> all (coalesce(v_account.models,
+          (select m.models from rowhouse.tier_models m where m.tier = v_account.tier),
+          (select m.models from rowhouse.tier_models m where m.tier = '*'))) as is_other_model,
+        l.*
+      into v_facts
+      from (
+        select coalesce(array_agg(q.name) filter (where q.period <> 'request'), '{}') as names,
+            coalesce(array_agg(q.metric) filter (where q.period <> 'request'), '{}') as metrics,
+            coalesce(array_agg(p.period_start) filter (where q.period <> 'request'), '{}') as periods,
+            coalesce(array_agg(w.hard_limit) filter (where q.period <> 'request'), '{}') as hard_limits,
+            -- What was used of a rolling quota is in several counters: it is looked at each time.
+            coalesce(array_agg(case when w.soft_limit is not null and q.window_ms is not null then 0 else w.soft_limit end)
+              filter (where q.period <> 'request'), '{}') as soft_limits,
+            array_agg(w.hard_limit - coalesce(c.used, 0)) filter (where q.period <> 'request') as free,
+            bool_or(c.counted is not true) filter (where q.period <> 'request') as begins_period,
+            array_agg(q.metric) filter (where q.period = 'request') as request_metrics,
+            array_agg(w.hard_limit) filter (where q.period = 'request') as request_limits
+          from rowhouse.quotas q
+          left join rowhouse.quota_overrides o on o.tenant_id = v_tenant and o.name = q.name
+          left join rowhouse.quota_defaults d on d.tier = v_account.tier and d.name = q.name
+          left join rowhouse.quota_defaults e on e.tier = '*' and e.name = q.name
+          cross join lateral (values (
+            case when o.name is not null then o.hard_limit when d.name is not null then d.hard_limit else e.hard_limit end,
+            case when o.name is not null then o.soft_limit when d.name is not null then d.soft_limit else e.soft_limit end
+          )) w (hard_limit, soft_limit)
+          cross join lateral (values (
+            rowhouse.quota_period_start(q.period, q.window_ms, v_account.time_zone, v_account.opened_at))) p (period_start)
+          cross join lateral (
+            select sum(n.settled + n.reserved + n.overrun) as used, bool_or(n.period_start = p.period_start) as counted
+              from rowhouse.quota_counters n
+              where n.tenant_id = v_tenant and n.name = q.name and n.period_start
+                between rowhouse.quota_counted_from(q.window_ms, p.period_start, v_account.opened_at) and p.period_start) c
+          where o.name is not null or d.name is not null or e.name is not null) l;
+    exit when not v_facts.has_expired;
     perform rowhouse.expire_reservations(v_tenant, v_account.opened_at);
-  end if;
+  end loop;
   if v_facts.is_known then
     return rowhouse.known_admission(v_tenant, p_request_id);
   end if;
@@ -276,8 +278,19 @@ begin
   v_amounts := v_measured.amounts || '{"slots": 1}';
 
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
-  v_plan := rowhouse.plan_reservation(v_account, v_amounts);
-  if not v_plan.fits then
+  for v_number in 1 .. cardinality(v_facts.names) loop
+    v_amount := coalesce((v_amounts -> v_facts.metrics[v_number])::numeric, 0);
+    v_reserved[v_number] := v_amount;
+    if v_amount > v_facts.free[v_number] and v_amount > 0 then
+      v_fits := false;
+    end if;
+  end loop;
+  for v_number in 1 .. coalesce(cardinality(v_facts.request_metrics), 0) loop
+    if (v_amounts -> v_facts.request_metrics[v_number])::numeric > v_facts.request_limits[v_number] then
+      v_fits := false;
+    end if;
+  end loop;
+  if not v_fits then
     return rowhouse.deny(v_tenant, rowhouse.quota_denial(v_account, v_amounts));
   end if;
   if p_rate_limit is not null then
@@ -287,13 +300,15 @@ begin
     end if;
   end if;
 
-  if v_plan.begins_period then
-    perform rowhouse.begin_periods(v_account, v_plan.names, v_plan.periods, v_plan.hard_limits);
+  if v_facts.begins_period then
+    perform rowhouse.begin_periods(v_account, v_facts.names, v_facts.periods, v_facts.hard_limits);
   end if;
   -- What is admitted fits into the limit, and so does what was overrun before.
   update rowhouse.quota_counters c
     set allowance = b.hard_limit, reserved = c.reserved + b.amount, settled = c.settled + c.overrun, overrun = 0
-    from unnest(v_plan.names, v_plan.periods, v_plan.hard_limits, v_plan.amounts) b (name, period_start, hard_limit, amount)
+    from (
+      select unnest(v_facts.names) as name, unnest(v_facts.periods) as period_start, unnest(v_facts.hard_limits) as hard_limit,
+          unnest(v_reserved) as amount) b
     where c.tenant_id = v_tenant and c.name = b.name and c.period_start = b.period_start and b.amount > 0;
   v_expires_at := v_account.opened_at + p_lease_ms * interval '1 millisecond';
   if v_facts.has_open_circuit then
@@ -302,7 +317,7 @@ begin
   insert into rowhouse.reservations (tenant_id, request_id, model, user_id, circuit, currency, prices, quotas, metrics, periods,
       reserved, soft_limits, cost, admitted_at, expires_at)
     values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), p_circuit, v_account.currency,
-      v_prices, v_plan.names, v_plan.metrics, v_plan.periods, v_plan.amounts, v_plan.soft_limits, v_measured.cost,
+      v_prices, v_facts.names, v_facts.metrics, v_facts.periods, v_reserved, v_facts.soft_limits, v_measured.cost,
       v_account.opened_at, v_expires_at);
   return rowhouse.admission_json(p_request_id, v_expires_at, v_measured.cost, v_account.currency, false);
 end
@@ -315,7 +330,7 @@ revoke execute on function
   rowhouse.expire_reservations(text, timestamptz), rowhouse.find_reservation(text, text),
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
-  rowhouse.plan_reservation(record, jsonb), rowhouse.quota_denial(record, jsonb),
+  rowhouse.quota_denial(record, jsonb),
   rowhouse.rate_denial(text, text), rowhouse.admit(text, jsonb, text, integer, text, text, text)
   from public;
 grant execute on function

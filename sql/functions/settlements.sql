@@ -47,7 +47,7 @@ begin
       exists (select from rowhouse.circuit_rules r where r.tier in (v_account.tier, '*'))
         or exists (select from rowhouse.circuits c where c.tenant_id = v_tenant and c.status <> 'closed')
     into v_used, v_given_back, v_has_circuits
-    from unnest(v_reservation.metrics, v_reservation.reserved) m (metric, reserved)
+    from (select unnest(v_reservation.metrics) as metric, unnest(v_reservation.reserved) as reserved) m
     cross join lateral (values (coalesce((v_measured.amounts ->> m.metric)::numeric, 0))) u (amount);
   perform rowhouse.add_usage_event(v_reservation, p_part, p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
   if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_used, v_reservation.soft_limits) then

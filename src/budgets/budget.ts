@@ -3,6 +3,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import { callAlone, callTogether } from './call-lane.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
 import { type BudgetCallback, DEFAULT_LEASE_MS, type RunRequest, runInBudget } from './run-in-budget.ts'
@@ -15,6 +16,9 @@ import { type Units, unitsToJson } from './units.ts'
  * it and books nothing; `settle` books what it did use and gives the rest back. Decisions are made by the database, on
  * its clock, one after another for each tenant, so nothing is overspent by calls that race; a caller that dies leaves a
  * lease that runs out. {@link run} does all of it around a function.
+ *
+ * Outside of `withTenant`, calls that come while one of the same tenant is on its way share the next transaction, unless
+ * the context has a user or a request id; each gets its own answer or error.
  *
  * Errors of all calls: `RowhouseError` of the codes `invalid_amount`, `unknown_quota` (a metric that no quota counts),
  * `unknown_price` (a model or unit without a price), `invalid_argument`, and those of the tenant.
@@ -90,10 +94,8 @@ export class Budget {
   async admit(request: AdmitRequest = {}): Promise<Admission> {
     const { requestId = randomUUID(), model = null, units = {}, leaseMs = DEFAULT_LEASE_MS } = request
     const { rateLimit = 'requests', subject = '', circuit = '' } = request
-    const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
-      select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit}) as answer
-    `.execute(this.#executor.calls)
-    const { answer } = rows[0]!
+    const answer = await this.#call(sql<AdmissionRow | (DenialRow & { admitted: false })>`
+      rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit})`)
     if (!answer.admitted) throw denialError(answer)
     const { cost, currency, duplicate } = answer
     return { requestId, expiresAt: new Date(answer.expiresAt), cost, currency, duplicate }
@@ -117,9 +119,8 @@ export class Budget {
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
     const { part = '', kind, provider, latencyMs, metadata, failed } = options
     const details = JSON.stringify({ kind, provider, latencyMs, metadata, failed })
-    const { rows } = await this.#evenIfSuspended(sql<{ answer: Settlement }>`
-      select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer`)
-    const { cost, currency, duplicate, crossed } = rows[0]!.answer
+    const { cost, currency, duplicate, crossed } = await this.#callEvenIfSuspended(sql<Settlement>`
+      rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb)`)
     return { requestId, cost, currency, duplicate, crossed }
   }
 
@@ -132,9 +133,7 @@ export class Budget {
    * Errors: `unknown_request`, `request_settled`.
    */
   async release(requestId: string, { failed = false }: { readonly failed?: boolean } = {}): Promise<boolean> {
-    const { rows } = await this.#evenIfSuspended(sql<{ released: boolean }>`
-      select rowhouse.release(${requestId}, ${failed}) as released`)
-    return rows[0]!.released
+    return this.#callEvenIfSuspended(sql<boolean>`rowhouse.release(${requestId}, ${failed})`)
   }
 
   /**
@@ -145,10 +144,7 @@ export class Budget {
    * Errors: `reservation_expired`, after which the call should stop; `unknown_request`, `request_settled`.
    */
   async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
-    const { rows } = await sql<{ until: Date }>`
-      select rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)}) as until
-    `.execute(this.#executor.calls)
-    return rows[0]!.until
+    return this.#call(sql<Date>`rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)})`)
   }
 
   /**
@@ -182,14 +178,19 @@ export class Budget {
     return rows.map((row) => ({ ...row, reason: row.reason ?? undefined, retryAt: row.retryAt ?? undefined }))
   }
 
+  /** Inside `withTenant` a call is part of its transaction; outside it may share one with others of the tenant. */
+  async #call<T>(call: RawBuilder<T>): Promise<T> {
+    return this.#isInTransaction() ? callAlone(this.#executor.calls, call) : callTogether(this.#executor.calls, call)
+  }
+
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
-  async #evenIfSuspended<Row>(statement: RawBuilder<Row>) {
+  async #callEvenIfSuspended<T>(call: RawBuilder<T>): Promise<T> {
     try {
-      return await statement.execute(this.#executor.calls)
+      return await this.#call(call)
     } catch (error) {
       const refused = error instanceof TenantSuspendedError || error instanceof TenantInactiveError
       if (!refused || this.#settlingDb === undefined) throw error
-      return statement.execute(this.#settlingDb())
+      return callAlone(this.#settlingDb(), call)
     }
   }
 }

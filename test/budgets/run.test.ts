@@ -170,19 +170,52 @@ test('a process that is killed leaves a lease that runs out', needs('parallelBac
   expect(await differences(rowhouse, tenant)).toEqual([])
 })
 
-test('500 calls at once on 10 connections; none is idle in a transaction', {
-  ...needs('parallelBackends'),
-  timeout: 60_000,
-}, async () => {
-  const { tenant, money } = await tenantWith({ money_per_month: 100, concurrency: 500 })
-  const own = open({ poolOptions: { max: 10 } })
-  const { budget } = own.tenant(tenant)
-  const owner = await database.connect('owner')
-  let done = false
+describe('500 calls at once on 10 connections', { ...needs('parallelBackends'), timeout: 60_000 }, () => {
+  test('leave none idle in a transaction', async () => {
+    const { tenant, money } = await tenantWith({ money_per_month: 100, concurrency: 500 })
+    const own = open({ poolOptions: { max: 10 } })
+    const { budget } = own.tenant(tenant)
+    let atOnce = 0
+    let most = 0
+    const idle = await idleInTransaction(async () => {
+      const calls = Array.from({ length: 500 }, () =>
+        budget.run({ ...CALL, leaseMs: 30_000 }, async (call) => {
+          most = Math.max(most, ++atOnce)
+          await sleep(5000)
+          atOnce--
+          call.report({ inputTokens: 500 })
+        }),
+      )
+      await Promise.all(calls)
+    })
+    expect(idle).toEqual([])
+    expect(most).toBe(500)
+    expect(await money()).toEqual([0.5, 0, 99.5])
+    expect((await errorOf(own.tenant(tenant).budget.admit({ units: { nothing: 1 } }))).code).toBe('unknown_quota')
+  })
+
+  test('would be seen: a call inside of a transaction that stays open is', async () => {
+    const { tenant } = await tenantWith()
+    const idle = await idleInTransaction(() =>
+      rowhouse.withTenant(tenant, async (_db, { budget }) => {
+        const { requestId } = await budget.admit(CALL)
+        await sleep(1500)
+        await budget.settle(requestId, { inputTokens: 500 })
+      }),
+    )
+    expect(idle).not.toEqual([])
+  })
+})
+
+/** The backends that were seen idle in a transaction for half a second, while something runs. */
+async function idleInTransaction(run: () => Promise<unknown>): Promise<unknown[]> {
+  // The login whose connections they are: other logins are not shown what a backend does.
+  const observer = await database.connect('app')
   const idle: unknown[] = []
+  let done = false
   const watch = (async () => {
     while (!done) {
-      const { rows } = await owner.query(
+      const { rows } = await observer.query(
         `select pid from pg_stat_activity
           where datname = current_database() and state like 'idle in transaction%' and state_change < clock_timestamp() - interval '500 ms'`,
       )
@@ -190,21 +223,10 @@ test('500 calls at once on 10 connections; none is idle in a transaction', {
       await sleep(50)
     }
   })()
-  let atOnce = 0
-  let most = 0
-  const calls = Array.from({ length: 500 }, () =>
-    budget.run({ ...CALL, leaseMs: 30_000 }, async (call) => {
-      most = Math.max(most, ++atOnce)
-      await sleep(5000)
-      atOnce--
-      call.report({ inputTokens: 500 })
-    }),
-  )
-  await Promise.all(calls)
-  done = true
+  await run().finally(() => {
+    done = true
+  })
   await watch
-  expect(idle).toEqual([])
-  expect(most).toBe(500)
-  expect(await money()).toEqual([0.5, 0, 99.5])
-  expect((await errorOf(own.tenant(tenant).budget.admit({ units: { nothing: 1 } }))).code).toBe('unknown_quota')
-})
+  await observer.end()
+  return idle
+}

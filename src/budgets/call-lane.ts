@@ -1,0 +1,102 @@
+import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
+import { isDatabaseError } from '../context/pg-internals.ts'
+
+/** Calls of one statement at most, which bounds how long it holds the account of its tenant. */
+const MAX_CALLS = 32
+
+/** A call of a function, such as `rowhouse.release('req-1', false)`, and where its answer goes. */
+interface WaitingCall {
+  readonly call: RawBuilder<any>
+  readonly resolve: (answer: any) => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Brings concurrent calls of one tenant together. The database decides on them one after another anyway, so those that
+ * come while one is on its way go together in the next statement: they share its round trip, its lock and its commit.
+ *
+ * Each gets its own answer. An error undoes the whole statement; then its halves run one after the other, until the call
+ * that is wrong is alone and gets the error.
+ */
+class CallLane {
+  readonly #db: Kysely<any>
+  #waiting: WaitingCall[] = []
+  #running = false
+
+  constructor(db: Kysely<any>) {
+    this.#db = db
+  }
+
+  run<T>(call: RawBuilder<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ call, resolve, reject })
+      if (!this.#running) void runWithoutAmbientTenant(() => this.#runWaiting())
+    })
+  }
+
+  async #runWaiting(): Promise<void> {
+    this.#running = true
+    while (this.#waiting.length > 0) {
+      const calls = this.#waiting
+      this.#waiting = calls.splice(MAX_CALLS)
+      await this.#runTogether(calls)
+    }
+    this.#running = false
+  }
+
+  async #runTogether(calls: readonly WaitingCall[]): Promise<void> {
+    try {
+      const answers = await callFunctions(
+        this.#db,
+        calls.map(({ call }) => call),
+      )
+      for (const [number, { resolve }] of calls.entries()) resolve(answers[number])
+    } catch (error) {
+      if (calls.length > 1 && isOfOneCall(error)) {
+        const half = calls.length >> 1
+        await this.#runTogether(calls.slice(0, half))
+        await this.#runTogether(calls.slice(half))
+      } else {
+        for (const { reject } of calls) reject(error)
+      }
+    }
+  }
+}
+
+/** Calls functions one after another in one statement; returns what they return. */
+async function callFunctions(db: Kysely<any>, calls: readonly RawBuilder<any>[]): Promise<unknown[]> {
+  const columns = calls.map((call, number) => sql`${call} as ${sql.ref(`answer${number}`)}`)
+  const { rows } = await sql<Record<string, unknown>>`select ${sql.join(columns)}`.execute(db)
+  return calls.map((_, number) => rows[0]![`answer${number}`])
+}
+
+/** Conflicts, a lack of resources, locks that took too long, interventions of an operator, faults of the system. */
+const CLASSES_OF_ALL = ['40', '53', '55', '57', '58', 'XX']
+
+/**
+ * Whether the server says that one of the calls is wrong. Then the statement did nothing, and the others may do well
+ * without that one. When a connection breaks, nobody knows what was done; what took too long may take so long again.
+ */
+function isOfOneCall(error: unknown): boolean {
+  const raised = error instanceof Error && isDatabaseError(error.cause) ? error.cause : error
+  return isDatabaseError(raised) && raised.severity === 'ERROR' && !CLASSES_OF_ALL.includes(raised.code!.slice(0, 2))
+}
+
+const LANES = new WeakMap<Kysely<any>, CallLane>()
+
+/** Calls a function of rowhouse through a handle whose statements are transactions of their own. */
+export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>): Promise<T> {
+  let lane = LANES.get(db)
+  if (lane === undefined) {
+    lane = new CallLane(db)
+    LANES.set(db, lane)
+  }
+  return lane.run(call)
+}
+
+/** Calls a function of rowhouse, alone in its statement. */
+export async function callAlone<T>(db: Kysely<any>, call: RawBuilder<T>): Promise<T> {
+  const [answer] = await callFunctions(db, [call])
+  return answer as T
+}
