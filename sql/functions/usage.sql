@@ -143,7 +143,7 @@ $$;
 comment on function rowhouse.hourly_usage(text, timestamptz[]) is
   'What the events of these hours add up to, as it should stand in usage_rollups.';
 
-create or replace function rowhouse.roll_up_usage() returns integer
+create or replace function rowhouse.rollup_usage() returns integer
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
 as $$
@@ -167,7 +167,7 @@ begin
 end
 $$;
 
-comment on function rowhouse.roll_up_usage() is
+comment on function rowhouse.rollup_usage() is
   'Brings usage_rollups of the tenant of the transaction up to date, and returns how many hours had to be made, or made again. Reports do it themselves.';
 
 -- Reports --------------------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ begin
   then
     raise exception using errcode = 'RH052', message = 'a report is by model, user, kind, provider, and one of hour, day and month';
   end if;
-  perform rowhouse.roll_up_usage();
+  perform rowhouse.rollup_usage();
   select a.time_zone into v_time_zone from rowhouse.accounts a where a.tenant_id = v_tenant;
   select b.name into v_period from unnest(p_by) b (name) where b.name in ('hour', 'day', 'month');
   return query
@@ -246,7 +246,7 @@ declare
   v_hours timestamptz[];
   v_events_from timestamptz;
 begin
-  perform rowhouse.roll_up_usage();
+  perform rowhouse.rollup_usage();
   select a.events_from into v_events_from from rowhouse.accounts a where a.tenant_id = v_tenant;
   select array_agg(distinct h.hour) into v_hours
     from (
@@ -289,13 +289,13 @@ comment on function rowhouse.priced_units(jsonb, jsonb, integer) is 'What units 
 
 revoke execute on function
   rowhouse.record_usage(text, jsonb, text, jsonb, timestamptz), rowhouse.latency_bucket(integer),
-  rowhouse.latency_quantile(jsonb, numeric), rowhouse.hourly_usage(text, timestamptz[]), rowhouse.roll_up_usage(),
+  rowhouse.latency_quantile(jsonb, numeric), rowhouse.hourly_usage(text, timestamptz[]), rowhouse.rollup_usage(),
   rowhouse.usage_report(timestamptz, timestamptz, text[]), rowhouse.reconcile_usage(),
   rowhouse.priced_units(jsonb, jsonb, integer)
   from public;
 grant execute on function
   rowhouse.record_usage(text, jsonb, text, jsonb, timestamptz), rowhouse.latency_bucket(integer),
-  rowhouse.latency_quantile(jsonb, numeric), rowhouse.hourly_usage(text, timestamptz[]), rowhouse.roll_up_usage(),
+  rowhouse.latency_quantile(jsonb, numeric), rowhouse.hourly_usage(text, timestamptz[]), rowhouse.rollup_usage(),
   rowhouse.usage_report(timestamptz, timestamptz, text[]), rowhouse.reconcile_usage(),
   rowhouse.priced_units(jsonb, jsonb, integer), rowhouse.measure_units(jsonb, jsonb, integer)
   to rowhouse_app;

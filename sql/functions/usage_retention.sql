@@ -15,7 +15,7 @@ declare
   v_before timestamptz;
   v_deleted integer;
 begin
-  perform rowhouse.roll_up_usage();
+  perform rowhouse.rollup_usage();
   v_account := rowhouse.open_account();
   v_before := date_trunc('hour', least(
     v_account.opened_at - greatest(rowhouse.retention_days('usage'), 32) * interval '1 day',

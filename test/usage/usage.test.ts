@@ -156,7 +156,9 @@ describe('report', () => {
     const lines = await rowhouse.usage.byTenant()
     const costs = Object.fromEntries(lines.map(({ tenantId, cost }) => [tenantId, cost]))
     expect([costs[one.tenant], costs[other.tenant]]).toEqual(['1', '2.5'])
-    expect(await rowhouse.usage.rollUp()).toBe(0)
+    expect(await rowhouse.usage.rollup()).toBe(0)
+    await one.usage.record('y', { money: 1 })
+    expect(await rowhouse.usage.rollup()).toBe(1)
   })
 })
 
