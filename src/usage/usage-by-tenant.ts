@@ -18,7 +18,7 @@ export interface UsageOfTenants {
   byTenant(options?: UsageReportOptions & ForEachTenantOptions): Promise<TenantUsageLine[]>
   /**
    * Brings the rollups of every active tenant up to date, for example once an hour, and returns how many hours were
-   * made. Reports do it for their tenant themselves.
+   * made. Reports are exact without it, and slower the more has not been rolled up.
    *
    * SQL: `select rowhouse.rollup_usage()`, as each tenant
    */
