@@ -219,7 +219,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
    * when all have ended nothing is left.
    *
    * SQL: `select rowhouse.sweep_sessions()`, `sweep_state`, `sweep_locks`, `sweep_channels`, `sweep_queue_requests`,
-   * `roll_up_usage`, `sweep_usage_events`, `sweep_events`, `sweep_jobs`, as each tenant
+   * `rollup_usage`, `sweep_usage_events`, `sweep_events`, `sweep_jobs`, as each tenant
    *
    * @example
    * ```ts

@@ -1,6 +1,6 @@
 -- Retention of usage: old events go, what they add up to stays.
 --
--- Rollups by the hour are kept for ever, so reports stay what they were. Nothing may be recorded any more in an hour whose
+-- Rollups are kept for ever, so reports stay what they were. Nothing may be recorded any more in an hour whose
 -- events go: usage is recorded within 31 days, and a call that was never settled is forgotten 30 days after its lease. So
 -- events stay for 32 days at least, and as long as a call that was admitted before them may still settle.
 -- Depends on: usage.sql, retention.sql. Proven by: test/usage/retention.test.ts.
@@ -15,7 +15,7 @@ declare
   v_before timestamptz;
   v_deleted integer;
 begin
-  perform rowhouse.roll_up_usage();
+  perform rowhouse.rollup_usage();
   v_account := rowhouse.open_account();
   v_before := date_trunc('hour', least(
     v_account.opened_at - greatest(rowhouse.retention_days('usage'), 32) * interval '1 day',

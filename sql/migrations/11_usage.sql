@@ -48,13 +48,14 @@ comment on column rowhouse.usage_events.metadata is 'Whatever billing needs besi
 
 create table rowhouse.usage_rollups (
   tenant_id text not null,
-  hour timestamptz not null,
+  period_start timestamptz not null,
   kind text not null,
   model text not null,
   provider text not null,
   user_id text not null,
   currency text not null,
   events bigint not null,
+  tokens numeric not null,
   input_tokens numeric not null,
   output_tokens numeric not null,
   cached_input_tokens numeric not null,
@@ -62,21 +63,24 @@ create table rowhouse.usage_rollups (
   embedding_tokens numeric not null,
   images numeric not null,
   tool_calls numeric not null,
+  units jsonb not null,
   cost numeric not null,
   latencies jsonb not null,
-  primary key (tenant_id, hour, kind, model, provider, user_id, currency)
+  primary key (tenant_id, period_start, kind, model, provider, user_id, currency)
 );
 
 comment on table rowhouse.usage_rollups is
-  'Usage by the hour, made from usage_events; an hour to which events came late is made again.';
+  'Usage by the quarter of an hour, made from usage_events; one to which events came late is made again. The offset of every time zone is a multiple of 15 minutes, so each hour, day and month of a tenant is made of whole quarters.';
 comment on column rowhouse.usage_rollups.tenant_id is 'The tenant.';
-comment on column rowhouse.usage_rollups.hour is 'Beginning of the hour in which the usage occurred.';
+comment on column rowhouse.usage_rollups.period_start is
+  'Beginning of the quarter of an hour in which the usage occurred.';
 comment on column rowhouse.usage_rollups.kind is 'As in usage_events.';
 comment on column rowhouse.usage_rollups.model is 'As in usage_events; empty: none.';
 comment on column rowhouse.usage_rollups.provider is 'As in usage_events; empty: none.';
 comment on column rowhouse.usage_rollups.user_id is 'As in usage_events; empty: none.';
 comment on column rowhouse.usage_rollups.currency is 'Currency of the cost.';
 comment on column rowhouse.usage_rollups.events is 'Number of calls; parts of one count as one, with its end.';
+comment on column rowhouse.usage_rollups.tokens is 'Tokens in all: of every kind, and those of no kind.';
 comment on column rowhouse.usage_rollups.input_tokens is 'Sum of the unit.';
 comment on column rowhouse.usage_rollups.output_tokens is 'Sum of the unit.';
 comment on column rowhouse.usage_rollups.cached_input_tokens is 'Sum of the unit.';
@@ -84,6 +88,8 @@ comment on column rowhouse.usage_rollups.cache_write_tokens is 'Sum of the unit.
 comment on column rowhouse.usage_rollups.embedding_tokens is 'Sum of the unit.';
 comment on column rowhouse.usage_rollups.images is 'Sum of the unit.';
 comment on column rowhouse.usage_rollups.tool_calls is 'Sum of the unit.';
+comment on column rowhouse.usage_rollups.units is
+  'Sums of all other units, such as those that a quota of the application counts.';
 comment on column rowhouse.usage_rollups.cost is 'Sum of the costs, exactly.';
 comment on column rowhouse.usage_rollups.latencies is
   'Histogram: how many calls took up to 2 to the power of key / 8 milliseconds, and longer than the key before.';

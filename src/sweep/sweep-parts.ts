@@ -38,7 +38,7 @@ export function sweepParts({ tenant, admin }: SweepDatabases): SweepPart[] {
       // Made in one go, and again when events come late.
       once: true,
       batchSize: 0,
-      sweep: (tenantId) => callSweep(tenant(tenantId), sql`rowhouse.roll_up_usage()`),
+      sweep: (tenantId) => callSweep(tenant(tenantId), sql`rowhouse.rollup_usage()`),
     },
     asTenant('usageEvents', 1000, (limit) => sql`rowhouse.sweep_usage_events(${limit})`),
     asTenant('events', 1000, (limit) => sql`rowhouse.sweep_events(${limit})`),

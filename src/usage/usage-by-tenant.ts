@@ -18,11 +18,11 @@ export interface UsageOfTenants {
   byTenant(options?: UsageReportOptions & ForEachTenantOptions): Promise<TenantUsageLine[]>
   /**
    * Brings the rollups of every active tenant up to date, for example once an hour, and returns how many hours were
-   * made. Reports do it for their tenant themselves.
+   * made. Reports are exact without it, and slower the more has not been rolled up.
    *
-   * SQL: `select rowhouse.roll_up_usage()`, as each tenant
+   * SQL: `select rowhouse.rollup_usage()`, as each tenant
    */
-  rollUp(options?: ForEachTenantOptions): Promise<number>
+  rollup(options?: ForEachTenantOptions): Promise<number>
 }
 
 type Visit = <T>(fn: TenantCallback<any, T>, options?: ForEachTenantOptions) => Promise<TenantVisit<T>[]>
@@ -33,15 +33,15 @@ export function createUsageOfTenants(visit: Visit): UsageOfTenants {
       const visits = await visit((_, tenant) => tenant.usage.report({ from, to, by }), options)
       return visits.flatMap(({ tenantId, result }) => result.map((line) => ({ tenantId, ...line })))
     },
-    async rollUp(options) {
-      const visits = await visit(rollUpUsage, options)
+    async rollup(options) {
+      const visits = await visit(rollupUsage, options)
       return visits.reduce((sum, { result }) => sum + result, 0)
     },
   }
 }
 
 /** Brings the rollups of the tenant of the transaction up to date; returns how many hours were made. */
-export async function rollUpUsage(db: Kysely<any>): Promise<number> {
-  const { rows } = await sql<{ hours: number }>`select rowhouse.roll_up_usage() as hours`.execute(db)
+export async function rollupUsage(db: Kysely<any>): Promise<number> {
+  const { rows } = await sql<{ hours: number }>`select rowhouse.rollup_usage() as hours`.execute(db)
   return rows[0]!.hours
 }

@@ -1,7 +1,10 @@
 /** What usage is broken down by: any of these, and at most one of `hour`, `day` and `month`. */
 export type UsageDimension = 'model' | 'user' | 'kind' | 'provider' | 'hour' | 'day' | 'month'
 
-/** A span of time; whole hours. */
+/**
+ * A span of time; what occurred at `from` is in it, what occurred at `to` is not, so spans that touch have no event in
+ * common. More than 31 days ago, where events may be deleted, reports begin and end on a full quarter of an hour.
+ */
 export interface UsageSpan {
   /** Default: 30 days ago. */
   readonly from?: Date | undefined
@@ -25,6 +28,8 @@ export interface UsageLine {
   readonly currency: string
   /** Calls. */
   readonly events: number
+  /** In all: of every kind, and those of no kind. */
+  readonly tokens: number
   readonly inputTokens: number
   readonly outputTokens: number
   readonly cachedInputTokens: number
@@ -32,6 +37,8 @@ export interface UsageLine {
   readonly embeddingTokens: number
   readonly images: number
   readonly toolCalls: number
+  /** Everything else that was used, such as what a quota of the application counts. */
+  readonly units: Readonly<Record<string, number>>
   /** Exactly, such as `'0.0156'`. */
   readonly cost: string
   /** Latencies in milliseconds, rounded up by at most 9 %; undefined when none is known. */
@@ -47,11 +54,12 @@ export interface TenantUsageLine extends UsageLine {
 
 /** Something that does not agree in the books. */
 export interface UsageDifference {
-  /** `counters`: quotas against events. `events`: costs against prices. `rollups`: hours against events. */
+  /** `counters`: quotas against events. `events`: costs against prices. `rollups`: quarters of an hour against events. */
   readonly book: 'counters' | 'events' | 'rollups'
   /** The quota, the request or the model. */
   readonly name: string
   readonly periodStart: Date
+  /** What does not agree, such as a figure of a rollup. */
   readonly difference: string
   readonly counted: string | undefined
   readonly expected: string | undefined

@@ -61,11 +61,13 @@ export class Usage {
   }
 
   /**
-   * Usage in whole hours, broken down. Late events are in it.
+   * Usage of a span of time, broken down, each event in it exactly once, also late ones. It reads rollups, and events that
+   * are not rolled up yet, locks nothing, and works in a `readOnly` transaction.
    *
    * SQL: `select * from rowhouse.usage_report('2026-11-01', '2026-12-01', '{day,model}')`
    *
-   * Errors: `invalid_amount` for what can't be a breakdown.
+   * Errors: `invalid_amount` for what can't be a breakdown, and for a span that begins or ends more than 31 days ago
+   * and not on a full quarter of an hour, such as 10:45.
    */
   async report({ from, to, by = ['model'] }: UsageReportOptions = {}): Promise<UsageLine[]> {
     const span = parseSpan({ from, to })
@@ -76,8 +78,8 @@ export class Usage {
   }
 
   /**
-   * Compares the books: counters with events and calls at work, the cost of each event with its prices, rollups with
-   * events. Nothing comes back when all agree.
+   * Compares the books: counters with events and calls at work, the cost of each event with its prices, each figure of the
+   * rollups with their events. Nothing comes back when all agree.
    *
    * SQL: `select * from rowhouse.reconcile_usage()`
    */
@@ -90,7 +92,7 @@ export class Usage {
 
   /**
    * Deletes events that are older than the tenant keeps them: `usage` in the object `retentionDays` of its settings, else
-   * by its tier; 32 days at least. Reports stay what they were: the rollups by the hour are kept.
+   * by its tier; 32 days at least. Reports stay what they were: the rollups are kept.
    *
    * SQL: `select rowhouse.sweep_usage_events($1)`
    *
@@ -167,6 +169,7 @@ function toLine(row: Record<string, unknown>): UsageLine {
     provider: optional(row.provider),
     currency: row.currency as string,
     events: Number(row.events),
+    tokens: Number(row.tokens),
     inputTokens: Number(row.input_tokens),
     outputTokens: Number(row.output_tokens),
     cachedInputTokens: Number(row.cached_input_tokens),
@@ -174,6 +177,7 @@ function toLine(row: Record<string, unknown>): UsageLine {
     embeddingTokens: Number(row.embedding_tokens),
     images: Number(row.images),
     toolCalls: Number(row.tool_calls),
+    units: row.units as Record<string, number>,
     cost: row.cost as string,
     p50Ms: optional(row.p50_ms),
     p95Ms: optional(row.p95_ms),

@@ -1,8 +1,9 @@
 // Usage: recorded once, reported exactly, late or not; and the books that are compared.
+import { type Kysely, sql } from 'kysely'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse, Units } from '../../src/index.ts'
 import { differences, errorOf, setLimits, setPrices, standing } from '../budgets/support.ts'
-import { provision, rowhouseFor } from '../rate-limits/support.ts'
+import { inTenant, provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
 
 const database = useDatabase()
@@ -141,6 +142,51 @@ describe('report', () => {
     expect(line!.periodStart!.getUTCHours()).toBe(15)
   })
 
+  test('tells tokens in all, and units that have no column', async () => {
+    const { usage } = await newTenant()
+    await rowhouse.quotas.define('gpu', { metric: 'gpu_seconds', period: 'total' })
+    await usage.record('one', { tokens: 500, inputTokens: 20, cachedInputTokens: 3 })
+    await usage.record('two', { gpu_seconds: 1.5, tokens: 7 })
+    await rowhouse.usage.rollup()
+    await usage.record('three', { gpu_seconds: 2 })
+    const [line] = await usage.report({ by: [] })
+    expect(line).toMatchObject({ tokens: 530, inputTokens: 20, units: { gpu_seconds: 3.5 } })
+    await rowhouse.usage.rollup()
+    expect(await usage.report({ by: [] })).toEqual([line])
+    expect(await usage.reconcile()).toEqual([])
+  })
+
+  test('reads only, and nobody waits for it', async () => {
+    const { tenant, usage } = await newTenant()
+    await usage.record('one', { money: 1 })
+    const read = (options: { readOnly: boolean }, fn: (db: Kysely<any>) => Promise<unknown> = async () => {}) =>
+      rowhouse.withTenant(
+        tenant,
+        async (db, { usage }) => {
+          const lines = await usage.report({ by: [] })
+          expect(await usage.reconcile()).toEqual([])
+          await fn(db)
+          return lines.map(({ cost }) => cost)
+        },
+        options,
+      )
+    expect(await read({ readOnly: true })).toEqual(['1'])
+    // Another connection, while the transaction is open.
+    const other = await database.connect('app')
+    let calls = 0
+    const admit = () =>
+      inTenant(other, tenant, `select set_config('lock_timeout', '300', true), rowhouse.admit('${calls++}')`)
+    expect(await read({ readOnly: false }, admit)).toEqual(['1'])
+    // The control: with the lock that a rollup needs, it would wait.
+    const rollup = (db: Kysely<any>) => sql`select rowhouse.rollup_usage()`.execute(db)
+    const wait = read({ readOnly: false }, async (db) => {
+      await rollup(db)
+      await admit()
+    })
+    await expect(wait).rejects.toMatchObject({ code: '55P03' })
+    await expect(read({ readOnly: true }, rollup)).rejects.toMatchObject({ code: '25006' })
+  })
+
   test('refuses a breakdown that is none', async () => {
     const { usage } = await newTenant()
     expect((await errorOf(usage.report({ by: ['colour'] as never }))).code).toBe('invalid_amount')
@@ -156,7 +202,10 @@ describe('report', () => {
     const lines = await rowhouse.usage.byTenant()
     const costs = Object.fromEntries(lines.map(({ tenantId, cost }) => [tenantId, cost]))
     expect([costs[one.tenant], costs[other.tenant]]).toEqual(['1', '2.5'])
-    expect(await rowhouse.usage.rollUp()).toBe(0)
+    expect(await rowhouse.usage.rollup()).toBeGreaterThan(0)
+    expect(await rowhouse.usage.rollup()).toBe(0)
+    await one.usage.record('y', { money: 1 })
+    expect(await rowhouse.usage.rollup()).toBe(1)
   })
 })
 
@@ -206,8 +255,31 @@ test('reconcile names what does not agree', async () => {
   const { requestId } = await budget.admit({ ...CALL, units: { inputTokens: 1000 } })
   await budget.settle(requestId, { inputTokens: 1000 })
   await usage.record('other', { money: 1 })
+  await rowhouse.usage.rollup()
   expect(await usage.reconcile()).toEqual([])
   await asRowhouseOwner(tenant, `update rowhouse.usage_events set cost = cost + 1 where request_id = '${requestId}'`)
   await asRowhouseOwner(tenant, `update rowhouse.quota_counters set settled = 3 where name = 'money_per_month'`)
   expect((await usage.reconcile()).map(({ book }) => book).sort()).toEqual(['counters', 'events', 'rollups'])
+})
+
+test.each([
+  ['input_tokens = input_tokens + 5', 'input_tokens', 1005, 1000],
+  ['events = 7', 'events', 7, 1],
+  ['cost = cost * 2', 'cost', 0.004, 0.002],
+  [`units = '{"pages": 4}'`, 'pages', 4, 0],
+  ["latencies = '{}'", 'calls in up to 128 ms', 0, 1],
+])('reconcile names the figure of a rollup, and both numbers: %s', async (change, figure, counted, expected) => {
+  const { tenant, usage } = await newTenant()
+  await usage.record('one', { inputTokens: 1000 }, { model: 'large', latencyMs: 120 })
+  await rowhouse.usage.rollup()
+  expect(await usage.reconcile()).toEqual([])
+  await asRowhouseOwner(tenant, `update rowhouse.usage_rollups set ${change}`)
+  const differences = await usage.reconcile()
+  expect(
+    differences.map((found) => [
+      found.difference.split(' of the quarter')[0],
+      Number(found.counted),
+      Number(found.expected),
+    ]),
+  ).toEqual([[figure, counted, expected]])
 })

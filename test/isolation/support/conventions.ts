@@ -37,7 +37,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
   find_words: 'searches by the index of words as rowhouse_search, which sees less than the application',
   record_usage: 'the same, for usage events',
-  roll_up_usage: 'the same, for rollups',
+  rollup_usage: 'the same, for rollups',
   sweep_usage_events: 'deletes usage events of the tenant of the transaction that are older than it keeps them',
   join_queue: 'reads and writes the schedule of queues, which no tenant may; works with the tenant of the transaction',
   renew_tickets: 'the same',
