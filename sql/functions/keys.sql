@@ -76,8 +76,9 @@ begin
   if v_reason is not null then
     perform rowhouse.record_own_audit('rowhouse.key.refuse',
       jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))), v_reason);
-    -- Who asks for too much with a key that is right does not guess.
-    if v_reason <> 'missing_scope' then
+    -- Who has the right secret does not guess: a worker that was forgotten with its expired key would keep every other
+    -- key of the tenant at this address from working.
+    if v_reason in ('unknown_key', 'wrong_secret') then
       perform rowhouse.count_key_guess(v_source);
     end if;
     return jsonb_build_object('refused', v_reason);
@@ -93,7 +94,7 @@ end
 $$;
 
 comment on function rowhouse.authenticate_api_key(text, bytea, inet, text[]) is
-  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. After 20 refusals of one source in a minute: too_many_attempts, with retryAfterMs, which the caller may know. Raises RH001 to RH004.';
+  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. After 20 unknown keys or wrong secrets of one source in a minute: too_many_attempts, with retryAfterMs, which the caller may know. Raises RH001 to RH004.';
 
 create or replace function rowhouse.issue_api_key(
   p_tenant text, p_key_id text, p_digest bytea, p_name text, p_environment text, p_scopes text[], p_allowed_ips text[],

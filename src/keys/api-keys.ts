@@ -191,13 +191,14 @@ export class ApiKeys {
    * once a minute.
    *
    * Everything that is wrong with a key is one error, of one message and after a similar time; its `reason` is for your
-   * log, and is in the audit trail of the tenant. Refusals are counted by address and claimed tenant, for all server
-   * processes, whether the tenant exists or not: a stranger elsewhere keeps no valid key from working. Without `ip` they
-   * are counted by key.
+   * log, and is in the audit trail of the tenant. Guesses (unknown keys, wrong secrets, unknown tenants) are counted by address
+   * and claimed tenant, for all server processes: a stranger elsewhere keeps no valid key from working, and neither does a
+   * key at the same address that is right but expired, revoked or from a wrong network. Without `ip` they are counted by
+   * key.
    *
    * SQL: `set local app.tenant_id = 'acme'`, `select rowhouse.authenticate_api_key('4d1c...', $1, '203.0.113.7')`
    *
-   * Errors: {@link InvalidApiKeyError} (401), {@link TooManyAttemptsError} (429) after 20 refusals of one source in a
+   * Errors: {@link InvalidApiKeyError} (401), {@link TooManyAttemptsError} (429) after 20 guesses of one source in a
    * minute.
    *
    * @example
