@@ -102,6 +102,7 @@ export type {
   AuthenticateOptions,
   IssueApiKeyOptions,
   IssuedApiKey,
+  RotateApiKeyOptions,
 } from './keys/api-keys.ts'
 export type { Lock } from './locks/lock.ts'
 export type { AcquireOptions, Locks, WithLockOptions } from './locks/locks.ts'

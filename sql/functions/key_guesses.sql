@@ -1,4 +1,6 @@
--- Slows down who tries API keys: 20 refusals of one source in a minute, on all server processes together.
+-- Slows down who tries API keys: 20 guesses of one source in a minute, on all server processes together. A guess is a text
+-- that is no key, an unknown key or a wrong secret, and any key of a tenant that does not exist or may not work. A key whose
+-- secret is right is none, also when it is expired, revoked, or used from a wrong network.
 --
 -- A source is an address and the tenant that its keys claim; where no address is known, a key. So a stranger elsewhere
 -- keeps no valid key from working. Tenants that don't exist are counted alike, so that nobody learns which do: that is why
@@ -18,7 +20,7 @@ begin
 end
 $$;
 
-comment on function rowhouse.key_guess_source(text, inet, text) is 'Whose refusals are counted together.';
+comment on function rowhouse.key_guess_source(text, inet, text) is 'Whose guesses are counted together.';
 
 create or replace function rowhouse.key_guess_wait(p_source bytea) returns integer
   language plpgsql volatile
@@ -50,7 +52,7 @@ begin
 end
 $$;
 
-comment on function rowhouse.count_key_guess(bytea) is 'Counts a refusal, and says how long this source waits now.';
+comment on function rowhouse.count_key_guess(bytea) is 'Counts a guess, and says how long this source waits now.';
 
 create or replace function rowhouse.refuse_unknown_key(p_tenant text, p_ip inet, p_key_id text) returns integer
   language plpgsql volatile security definer

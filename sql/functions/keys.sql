@@ -80,8 +80,9 @@ begin
     perform rowhouse.record_denial(v_tenant, 'rowhouse.key.refuse',
       case v_reason when 'missing_scope' then v_reason else 'refused_key' end, concat_ws(' ', p_key_id, host(p_ip)), v_reason,
       jsonb_strip_nulls(jsonb_build_object('keyId', v_key.key_id, 'ip', host(p_ip))));
-    -- Who asks for too much with a key that is right does not guess.
-    if v_reason <> 'missing_scope' then
+    -- Who has the right secret does not guess: a worker that was forgotten with its expired key would keep every other
+    -- key of the tenant at this address from working.
+    if v_reason in ('unknown_key', 'wrong_secret') then
       perform rowhouse.count_key_guess(v_source);
     end if;
     return jsonb_build_object('refused', v_reason);
@@ -97,7 +98,7 @@ end
 $$;
 
 comment on function rowhouse.authenticate_api_key(text, bytea, inet, text[]) is
-  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. After 20 refusals of one source in a minute: too_many_attempts, with retryAfterMs, which the caller may know. Raises RH001 to RH004.';
+  'Checks a key of the tenant of the transaction: p_digest is SHA-256 of its secret part, p_ip where the request comes from, p_scopes what it needs. Returns the key, or an object with refused, the reason: for operators, who find it in the audit trail too, never for the caller. After 20 unknown keys or wrong secrets of one source in a minute: too_many_attempts, with retryAfterMs, which the caller may know. Raises RH001 to RH004.';
 
 create or replace function rowhouse.issue_api_key(
   p_tenant text, p_key_id text, p_digest bytea, p_name text, p_environment text, p_scopes text[], p_allowed_ips text[],
@@ -111,9 +112,13 @@ declare
   v_key rowhouse.api_keys;
 begin
   perform rowhouse.hold_tenant(p_tenant);
+  if p_expires_at <= statement_timestamp() then
+    raise exception using errcode = 'RH092', message = 'the API key is not accepted: it would have expired already',
+      hint = 'Give a time that is to come, or none.';
+  end if;
   v_before := rowhouse.work_as(p_tenant, false);
   insert into rowhouse.api_keys as k (tenant_id, key_id, name, secret_digest, environment, scopes, allowed_ips, expires_at)
-    values (p_tenant, p_key_id, p_name, p_digest, p_environment, p_scopes, p_allowed_ips::cidr[], p_expires_at)
+    values (p_tenant, p_key_id, p_name, p_digest, p_environment, p_scopes, p_allowed_ips::cidr[], nullif(p_expires_at, 'infinity'))
     returning k.* into v_key;
   perform rowhouse.end_work(v_before);
   perform rowhouse.record_audit(p_tenant, 'rowhouse.key.issue',
@@ -127,7 +132,7 @@ end
 $$;
 
 comment on function rowhouse.issue_api_key(text, text, bytea, text, text, text[], text[], timestamptz) is
-  'Adds a key whose id (16 hexadecimal digits) and secret the caller made; p_digest is SHA-256 of the secret part. Raises RH002, RH004, RH092 (not accepted).';
+  'Adds a key whose id (16 hexadecimal digits) and secret the caller made; p_digest is SHA-256 of the secret part, p_expires_at is to come; null or infinity: never. Raises RH002, RH004, RH092 (not accepted).';
 
 create or replace function rowhouse.change_api_key(
   p_tenant text, p_key_id text, p_expires_at timestamptz, p_revoke boolean, p_replaced_by text
@@ -166,15 +171,28 @@ as $$
 declare
   v_old rowhouse.api_keys;
   v_new jsonb;
+  v_ends_at timestamptz;
 begin
   perform rowhouse.hold_tenant(p_tenant);
+  -- Who holds a key until some day gets no key for ever by rotating it. Where an overlap ends it before, what took its place
+  -- knows when.
+  v_old := rowhouse.change_api_key(p_tenant, p_key_id, null, false, null);
+  v_ends_at := v_old.expires_at;
+  while v_old.replaced_by is not null loop
+    v_old := rowhouse.change_api_key(p_tenant, v_old.replaced_by, null, false, null);
+    v_ends_at := v_old.expires_at;
+  end loop;
   v_old := rowhouse.change_api_key(p_tenant, p_key_id, statement_timestamp() + p_overlap, false, null);
   if v_old.revoked_at is not null then
     raise exception using errcode = 'RH092', message = format('the API key "%s" was revoked', p_key_id),
       hint = 'Issue a new one.';
   end if;
+  if p_expires_at is null and v_ends_at <= statement_timestamp() then
+    raise exception using errcode = 'RH092', message = format('the API key "%s" has expired', p_key_id),
+      hint = 'Say when the new one expires, or issue one.';
+  end if;
   v_new := rowhouse.issue_api_key(p_tenant, p_new_key_id, p_digest, v_old.name, v_old.environment, v_old.scopes,
-    v_old.allowed_ips::text[], p_expires_at);
+    v_old.allowed_ips::text[], coalesce(p_expires_at, v_ends_at));
   perform rowhouse.change_api_key(p_tenant, p_key_id, null, false, p_new_key_id);
   perform rowhouse.record_audit(p_tenant, 'rowhouse.key.rotate',
     jsonb_build_object('id', p_key_id, 'replacedBy', p_new_key_id, 'expiresAt', v_old.expires_at));
@@ -183,7 +201,7 @@ end
 $$;
 
 comment on function rowhouse.rotate_api_key(text, text, text, bytea, interval, timestamptz) is
-  'Issues a key that takes over name, environment, scopes and networks of another one, which goes on for p_overlap. Raises RH002, RH004, RH092 (revoked), RH093 (unknown).';
+  'Issues a key that takes over name, environment, scopes, networks and expiry of another one, which goes on for p_overlap. p_expires_at in place of its expiry; infinity: never. Raises RH002, RH004, RH092 (revoked, expired), RH093 (unknown).';
 
 create or replace function rowhouse.revoke_api_key(p_tenant text, p_key_id text, p_reason text default null) returns void
   language plpgsql volatile security definer

@@ -46,7 +46,7 @@ alter table rowhouse.key_guesses enable row level security;
 alter table rowhouse.key_guesses force row level security;
 
 comment on table rowhouse.key_guesses is
-  'Refused API keys of the last minute, by where they came from and the tenant that they claimed, whether it exists or not.';
+  'Guessed API keys of the last minute, by where they came from and the tenant that they claimed, whether it exists or not.';
 comment on column rowhouse.key_guesses.source is 'SHA-256 of the claimed tenant and the address, or the key where no address is known.';
 comment on column rowhouse.key_guesses.attempts is 'Refusals since the first one of this minute.';
 comment on column rowhouse.key_guesses.ends_at is 'A minute after the first of them.';

@@ -17,13 +17,20 @@ export interface IssueApiKeyOptions {
   /** Name for people. */
   readonly name: string
   /** What the key may do: `documents:read`, `documents:*`, or `*` for everything, which is the default. */
-  readonly scopes?: readonly string[] | undefined
+  readonly scopes?: readonly string[]
   /** Networks from which it may be used: `203.0.113.0/24`, `2001:db8::/32`, a single address. Default: any. */
-  readonly allowedIps?: readonly string[] | undefined
+  readonly allowedIps?: readonly string[]
   /** Default `live`. */
   readonly environment?: ApiKeyEnvironment | undefined
-  /** Refused from then on. Default: never. */
-  readonly expiresAt?: Date | undefined
+  /** Refused from then on: a time that is to come. Default: never. */
+  readonly expiresAt?: Date
+}
+
+export interface RotateApiKeyOptions {
+  /** How long the old key goes on, in milliseconds; never longer than before. Default: a day. */
+  readonly overlapMs?: number | undefined
+  /** When the new key expires; null: never. Default: when the old one would have. */
+  readonly expiresAt?: Date | null | undefined
 }
 
 /** A key, without its secret. */
@@ -53,28 +60,38 @@ export interface IssuedApiKey extends ApiKey {
 export interface AuthenticateOptions {
   /** Where the request comes from; needed by keys with `allowedIps`. */
   readonly ip?: string | undefined
-  /** What the request needs: all of them. */
-  readonly scopes?: readonly string[] | undefined
+  /** What the request needs: all of them. Left out: nothing; undefined is refused. */
+  readonly scopes?: readonly string[]
 }
+
+/** What restricts a key may be left out, but undefined is a mistake: it would be a key that may more. */
+const either = (message: string) => ({
+  error: ({ input }: { readonly input?: unknown }) =>
+    input === undefined ? 'is undefined; set the variable that it comes from, or leave it out' : message,
+})
 
 const scope = storableText(100)
 const issueOptions = z.strictObject({
   name: storableText(200),
-  scopes: z.array(scope, 'is not an array').max(100, 'has more than 100 scopes').default(['*']),
-  allowedIps: z.array(z.string(), 'is not an array').min(1, 'is empty').max(100, 'has more than 100').optional(),
+  scopes: z.array(scope, either('is not an array')).max(100, 'has more than 100 scopes').exactOptional(),
+  allowedIps: z
+    .array(z.string(), either('is not an array'))
+    .min(1, 'is empty')
+    .max(100, 'has more than 100')
+    .exactOptional(),
   environment: z.enum(['live', 'test'], 'is not live or test').default('live'),
-  expiresAt: z.date('is not a date').optional(),
+  expiresAt: z.date(either('is not a date')).exactOptional(),
 })
 const rotateOptions = z.strictObject({
   overlapMs: z
     .int('is not a whole number')
     .min(0, 'is negative')
     .default(24 * 60 * 60 * 1000),
-  expiresAt: z.date('is not a date').optional(),
+  expiresAt: z.date('is not a date').nullish(),
 })
 const authenticateOptions = z.strictObject({
   ip: z.string('is not text').optional(),
-  scopes: z.array(scope, 'is not an array').default([]),
+  scopes: z.array(scope, either('is not an array')).exactOptional(),
 })
 const keyId = z.string('is not text').regex(/^[0-9a-f]{16}$/, 'is not 16 hexadecimal digits')
 
@@ -120,7 +137,7 @@ export class ApiKeys {
     const made = generateKey()
     const { rows } = await sql<{ result: IssuedRow }>`
       select rowhouse.issue_api_key(${id}, ${made.keyId}, ${digestOf(made.secret)}, ${parsed.name}, ${parsed.environment},
-        ${parsed.scopes}::text[], ${parsed.allowedIps ?? null}::text[], ${parsed.expiresAt ?? null}) as result`.execute(
+        ${parsed.scopes ?? ['*']}::text[], ${parsed.allowedIps ?? null}::text[], ${parsed.expiresAt ?? null}) as result`.execute(
       this.#admin.db,
     )
     const { tier, ...row } = rows[0]!.result
@@ -128,12 +145,13 @@ export class ApiKeys {
   }
 
   /**
-   * Makes a key that takes over name, scopes, environment and networks of another one. Both work for `overlapMs`
+   * Makes a key that takes over name, scopes, environment, networks and expiry of another one. Both work for `overlapMs`
    * (default: a day), so that the owner can change over without an interruption.
    *
    * SQL: `select rowhouse.rotate_api_key('acme', '4d1c...', $1, $2, '1 day', null)`
    *
-   * Errors: `api_key_not_found`, `invalid_api_key_options` when the key was revoked.
+   * Errors: `api_key_not_found`, `invalid_api_key_options` when the key was revoked, or has expired and `expiresAt` says
+   * nothing else.
    *
    * @example
    * ```ts
@@ -141,18 +159,15 @@ export class ApiKeys {
    * const { key } = await rowhouse.apiKeys.rotate('acme', old!.id, { overlapMs: 60 * 60 * 1000 })
    * ```
    */
-  async rotate(
-    tenantId: string,
-    id: string,
-    options: { readonly overlapMs?: number | undefined; readonly expiresAt?: Date | undefined } = {},
-  ): Promise<IssuedApiKey> {
+  async rotate(tenantId: string, id: string, options: RotateApiKeyOptions = {}): Promise<IssuedApiKey> {
     const tenant = parseTenantId(tenantId)
     const old = parse(keyId, id, 'invalid_argument', 'The id of the key')
-    const { overlapMs, expiresAt = null } = parse(rotateOptions, options, 'invalid_argument', 'The options')
+    const { overlapMs, expiresAt } = parse(rotateOptions, options, 'invalid_argument', 'The options')
     const made = generateKey()
     const { rows } = await sql<{ result: IssuedRow }>`
       select rowhouse.rotate_api_key(${tenant}, ${old}, ${made.keyId}, ${digestOf(made.secret)},
-        ${`${overlapMs} milliseconds`}::interval, ${expiresAt}) as result`.execute(this.#admin.db)
+        ${`${overlapMs} milliseconds`}::interval,
+        ${expiresAt === null ? 'infinity' : (expiresAt ?? null)}::timestamptz) as result`.execute(this.#admin.db)
     const { tier, ...row } = rows[0]!.result
     return { ...toApiKey(tenant, row), key: formatKey(tier, { tenantId: tenant, ...made }) }
   }
@@ -191,13 +206,14 @@ export class ApiKeys {
    * once a minute.
    *
    * Everything that is wrong with a key is one error, of one message and after a similar time; its `reason` is for your
-   * log, and is in the audit trail of the tenant. Refusals are counted by address and claimed tenant, for all server
-   * processes, whether the tenant exists or not: a stranger elsewhere keeps no valid key from working. Without `ip` they
-   * are counted by key.
+   * log, and is in the audit trail of the tenant. Guesses (unknown keys, wrong secrets, unknown tenants) are counted by address
+   * and claimed tenant, for all server processes: a stranger elsewhere keeps no valid key from working, and neither does a
+   * key at the same address that is right but expired, revoked or from a wrong network. Without `ip` they are counted by
+   * key.
    *
    * SQL: `set local app.tenant_id = 'acme'`, `select rowhouse.authenticate_api_key('4d1c...', $1, '203.0.113.7')`
    *
-   * Errors: {@link InvalidApiKeyError} (401), {@link TooManyAttemptsError} (429) after 20 refusals of one source in a
+   * Errors: {@link InvalidApiKeyError} (401), {@link TooManyAttemptsError} (429) after 20 guesses of one source in a
    * minute.
    *
    * @example
@@ -212,7 +228,7 @@ export class ApiKeys {
    * ```
    */
   async authenticate(key: string, options: AuthenticateOptions = {}): Promise<ApiKey> {
-    const { ip, scopes } = parse(authenticateOptions, options, 'invalid_argument', 'The options')
+    const { ip, scopes = [] } = parse(authenticateOptions, options, 'invalid_argument', 'The options')
     const address = normalizeIp(ip)
     const begun = performance.now()
     const parts = typeof key === 'string' ? parseKey(key) : undefined

@@ -17,9 +17,12 @@ import type { ResolvedTenant, TenantResolver } from './resolver.ts'
  * ```
  */
 export function firstOf(...resolvers: readonly TenantResolver[]): TenantResolver {
+  if (resolvers.length === 0) throw createRowhouseError('invalid_argument', 'firstOf needs a resolver.')
+  for (const resolver of resolvers) assertResolver(resolver, 'firstOf')
   return {
     unauthenticated: resolvers.flatMap(({ unauthenticated }) => unauthenticated),
     authenticates: resolvers.some(({ authenticates }) => authenticates),
+    admitsAnyone: resolvers.some(({ admitsAnyone }) => admitsAnyone),
     resolve: async (request, context) => {
       for (const resolver of resolvers) {
         const found = await resolver.resolve(request, context)
@@ -43,7 +46,9 @@ export function firstOf(...resolvers: readonly TenantResolver[]): TenantResolver
  * ```
  */
 export function requireAgreement(identity: TenantResolver, ...claims: readonly TenantResolver[]): TenantResolver {
-  if (!identity.authenticates || identity.unauthenticated.length > 0) {
+  for (const resolver of [identity, ...claims]) assertResolver(resolver, 'requireAgreement')
+  // Also each part of firstOf: one that proves nothing would let in who shows nothing.
+  if (!identity.authenticates || identity.admitsAnyone || identity.unauthenticated.length > 0) {
     throw createRowhouseError('invalid_argument', 'The first resolver of requireAgreement must prove who asks.', {
       hint: 'Put fromJwt, fromApiKey or an authenticated fromFunction first, and what it must agree with after it.',
     })
@@ -54,7 +59,8 @@ export function requireAgreement(identity: TenantResolver, ...claims: readonly T
     authenticates: true,
     resolve: async (request, context): Promise<ResolvedTenant | undefined> => {
       const identified = await identity.resolve(request, context)
-      if (identified === undefined) return undefined
+      // A resolver of your own may say that it proves, and then not do so.
+      if (identified?.authenticated !== true) return undefined
       let { path } = identified
       for (const claim of claims) {
         const claimed = await claim.resolve(request, context)
@@ -65,6 +71,11 @@ export function requireAgreement(identity: TenantResolver, ...claims: readonly T
       return { ...identified, path }
     },
   }
+}
+
+function assertResolver(resolver: unknown, maker: string): void {
+  if (typeof (resolver as Partial<TenantResolver> | null | undefined)?.resolve === 'function') return
+  throw createRowhouseError('invalid_argument', `Every argument of ${maker} is a resolver, such as fromApiKey().`)
 }
 
 function disagreement({ source }: ResolvedTenant): Error {

@@ -1,15 +1,20 @@
+import * as z from 'zod'
 import { bearerToken } from './bearer-token.ts'
 import type { TenantResolver } from './resolver.ts'
+import { fieldName, parseSetupOptions, texts } from './setup-options.ts'
+
+const apiKeyOptions = z.strictObject({ header: fieldName.optional(), scopes: texts.exactOptional() })
 
 export interface ApiKeyResolverOptions {
   /** A header for keys, besides `Authorization: Bearer`. Default `X-API-Key`. */
   readonly header?: string | undefined
-  /** What every request needs. */
-  readonly scopes?: readonly string[] | undefined
+  /** What every request needs: all of them. Left out: nothing; undefined is refused. */
+  readonly scopes?: readonly string[]
 }
 
 /** An API key of rowhouse: in `Authorization: Bearer rh_...` or in `X-API-Key`. */
-export function fromApiKey({ header = 'X-API-Key', scopes = [] }: ApiKeyResolverOptions = {}): TenantResolver {
+export function fromApiKey(options: ApiKeyResolverOptions = {}): TenantResolver {
+  const { header = 'X-API-Key', scopes = [] } = parseSetupOptions('fromApiKey', apiKeyOptions, options)
   return {
     unauthenticated: [],
     authenticates: true,

@@ -6,34 +6,30 @@ import {
   type JWTVerifyGetKey,
   jwtVerify,
 } from 'jose'
+import * as z from 'zod'
 import { parseTenantId } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
 import { bearerToken } from './bearer-token.ts'
 import type { TenantResolver } from './resolver.ts'
+import { func, parseSetupOptions, text } from './setup-options.ts'
 
-type AsymmetricAlgorithm =
-  | 'RS256'
-  | 'RS384'
-  | 'RS512'
-  | 'PS256'
-  | 'PS384'
-  | 'PS512'
-  | 'ES256'
-  | 'ES384'
-  | 'ES512'
-  | 'EdDSA'
-type SecretAlgorithm = 'HS256' | 'HS384' | 'HS512'
+const ASYMMETRIC = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'] as const
+type AsymmetricAlgorithm = (typeof ASYMMETRIC)[number]
+
+/** With the bytes of their digests. */
+const SECRET_BYTES = { HS256: 32, HS384: 48, HS512: 64 }
+type SecretAlgorithm = keyof typeof SECRET_BYTES
 
 interface CommonJwtOptions {
-  /** Who must have made the token (`iss`). */
+  /** Who must have made the token (`iss`): one of these. */
   readonly issuer: string | string[]
-  /** For whom it must have been made (`aud`). */
+  /** For whom it must have been made (`aud`): one of these. */
   readonly audience: string | string[]
   /** The claim that names the tenant, or a function that finds it. Default `tenant_id`. */
   readonly claim?: string | ((claims: Readonly<Record<string, unknown>>) => unknown) | undefined
   /** The claim that names the user. Default `sub`. */
   readonly userClaim?: string | undefined
-  /** Seconds by which clocks may differ. Default 5. */
+  /** Seconds by which clocks may differ: up to 300. Default 5. */
   readonly clockTolerance?: number | undefined
 }
 
@@ -53,9 +49,32 @@ export type JwtOptions = CommonJwtOptions &
       }
   )
 
+const names = z.union([text, z.array(text).min(1)], 'is neither text nor a list of texts, or one is empty')
+
+const commonOptions = {
+  issuer: names,
+  audience: names,
+  algorithms: z
+    .array(
+      z.enum([...ASYMMETRIC, 'HS256', 'HS384', 'HS512'], 'is not an algorithm that tokens are checked with'),
+      'is not a list of algorithms',
+    )
+    .min(1, 'is empty'),
+  claim: z.union([text, func], 'is neither the name of a claim nor a function').optional(),
+  userClaim: text.optional(),
+  clockTolerance: z.number('is not a number').min(0, 'is negative').max(300, 'is more than 300 seconds').optional(),
+}
+
+const keyOptions = {
+  jwksUrl: z.custom((value) => isWebAddress(value), 'is not a URL'),
+  jwks: z.custom((value) => Array.isArray((value as JSONWebKeySet | null)?.keys), 'is not a set of keys'),
+  secret: z.union([text, z.instanceof(Uint8Array)], 'is neither text nor bytes, or empty'),
+}
+
 /**
  * A claim of a JSON Web Token in `Authorization: Bearer`, checked by `jose`: signature, issuer, audience, expiry. A token
- * that fails is an error, whatever else the request contains.
+ * that fails is an error, whatever else the request contains. Options that are missing or undefined, for example because
+ * an environment variable is not set, are an error now: `invalid_argument`.
  *
  * @example
  * ```ts
@@ -71,6 +90,7 @@ export type JwtOptions = CommonJwtOptions &
  * ```
  */
 export function fromJwt(options: JwtOptions): TenantResolver {
+  assertJwtOptions(options)
   const { issuer, audience, claim = 'tenant_id', userClaim = 'sub', clockTolerance = 5 } = options
   const getKey = keysOf(options)
   const algorithms = [...options.algorithms]
@@ -112,21 +132,34 @@ export function fromJwt(options: JwtOptions): TenantResolver {
   }
 }
 
-const SECRET_BYTES: Readonly<Record<SecretAlgorithm, number>> = { HS256: 32, HS384: 48, HS512: 64 }
+function assertJwtOptions(options: JwtOptions): void {
+  const given = Object.keys(keyOptions).filter((name) => name in Object(options)) as (keyof typeof keyOptions)[]
+  const [source] = given
+  if (source === undefined || given.length > 1) {
+    throw createRowhouseError('invalid_argument', 'fromJwt needs one of the options jwksUrl, jwks and secret.')
+  }
+  parseSetupOptions('fromJwt', z.strictObject({ ...commonOptions, [source]: keyOptions[source] }), options)
+}
+
+function isWebAddress(value: unknown): boolean {
+  const url = typeof value === 'string' || value instanceof URL ? URL.parse(String(value)) : null
+  return url?.protocol === 'https:' || url?.protocol === 'http:'
+}
 
 /** Keys and algorithms that don't belong together are refused now: a public key that is taken for a secret is no secret. */
 function keysOf(options: JwtOptions): JWTVerifyGetKey {
   const { algorithms } = options
-  if (algorithms.length === 0)
-    throw createRowhouseError('invalid_argument', 'fromJwt needs the algorithms of the tokens.')
   const symmetric = algorithms.filter((algorithm) => algorithm.startsWith('HS')) as SecretAlgorithm[]
   if ('secret' in options) {
     const secret = typeof options.secret === 'string' ? new TextEncoder().encode(options.secret) : options.secret
+    if (symmetric.length < algorithms.length) {
+      throw createRowhouseError('invalid_argument', 'A secret checks tokens of HS256, HS384 or HS512.')
+    }
     const needed = Math.max(...symmetric.map((algorithm) => SECRET_BYTES[algorithm]))
-    if (symmetric.length < algorithms.length || secret.length < needed) {
+    if (secret.length < needed) {
       throw createRowhouseError(
         'invalid_argument',
-        `A secret checks tokens of HS256, HS384 or HS512, and has at least as many bytes as their digests (${needed}).`,
+        `A secret has at least as many bytes as the digests of its algorithm: ${needed}, and this one ${secret.length}.`,
       )
     }
     return async () => secret

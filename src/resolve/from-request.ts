@@ -1,14 +1,22 @@
+import * as z from 'zod'
 import { parseTenantId } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
 import { type ResolvedTenant, readingResolver, type TenantResolver } from './resolver.ts'
+import { fieldName, func, parseSetupOptions, text, yesOrNo } from './setup-options.ts'
 
-/** A header. Default `X-Tenant-ID`. */
-export function fromHeader({ name = 'X-Tenant-ID' }: { readonly name?: string | undefined } = {}): TenantResolver {
+const headerOptions = z.strictObject({ name: fieldName.optional() })
+const queryOptions = z.strictObject({ name: text.optional() })
+const functionOptions = z.strictObject({ find: func, authenticated: yesOrNo })
+
+/** A header. Default `X-Tenant-ID`. Sent twice, it is no tenant id, and refused. */
+export function fromHeader(options: { readonly name?: string | undefined } = {}): TenantResolver {
+  const { name = 'X-Tenant-ID' } = parseSetupOptions('fromHeader', headerOptions, options)
   return readingResolver('header', (request) => request.headers.get(name) ?? undefined)
 }
 
 /** A parameter of the query. Default `tenant`. Named twice, it is refused. */
-export function fromQuery({ name = 'tenant' }: { readonly name?: string | undefined } = {}): TenantResolver {
+export function fromQuery(options: { readonly name?: string | undefined } = {}): TenantResolver {
+  const { name = 'tenant' } = parseSetupOptions('fromQuery', queryOptions, options)
   return readingResolver('query', (request) => {
     const values = new URL(request.url).searchParams.getAll(name)
     if (values.length > 1) {
@@ -26,7 +34,7 @@ export interface FunctionOptions {
 /** What a function of your own may answer. */
 export interface FunctionAnswer {
   readonly tenantId: string
-  readonly userId?: string | undefined
+  readonly userId?: string | null | undefined
 }
 
 /**
@@ -41,16 +49,18 @@ export interface FunctionAnswer {
  * ```
  */
 export function fromFunction(
-  find: (request: Request) => Promise<FunctionAnswer | undefined> | FunctionAnswer | undefined,
-  { authenticated }: FunctionOptions,
+  find: (request: Request) => Promise<FunctionAnswer | null | undefined> | FunctionAnswer | null | undefined,
+  options: FunctionOptions,
 ): TenantResolver {
+  const { authenticated } = parseSetupOptions('fromFunction', functionOptions, { find, ...options })
   return {
     unauthenticated: authenticated ? [] : ['function'],
     authenticates: authenticated,
     resolve: async (request): Promise<ResolvedTenant | undefined> => {
       const found = await find(request)
-      if (found === undefined) return undefined
-      return { tenantId: parseTenantId(found.tenantId), userId: found.userId, authenticated, source: 'function' }
+      if (found === undefined || found === null) return undefined
+      const { tenantId, userId } = found
+      return { tenantId: parseTenantId(tenantId), userId: userId ?? undefined, authenticated, source: 'function' }
     },
   }
 }
@@ -64,6 +74,7 @@ export function fromEnvironment(tenantId: string = process.env.ROWHOUSE_TENANT_I
   return {
     unauthenticated: [],
     authenticates: false,
+    admitsAnyone: true,
     resolve: async () => ({ tenantId: id, authenticated: false, source: 'fixed' }),
   }
 }

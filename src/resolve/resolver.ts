@@ -34,6 +34,8 @@ export interface TenantResolver {
   readonly unauthenticated: readonly UnauthenticatedSource[]
   /** Whether it can authenticate a caller: then a request without a tenant is answered with 401. */
   readonly authenticates: boolean
+  /** Whether it finds a tenant for whoever asks, as `fromEnvironment` does. Default false. */
+  readonly admitsAnyone?: boolean | undefined
   /** The tenant, or undefined when the request says nothing that this resolver looks at. */
   resolve(request: Request, context: ResolveContext): Promise<ResolvedTenant | undefined>
 }
@@ -44,9 +46,10 @@ export function readingResolver(
   read: (
     request: Request,
   ) =>
-    | Promise<string | { tenantId: string; path: string } | undefined>
+    | Promise<string | { tenantId: string; path: string } | null | undefined>
     | string
     | { tenantId: string; path: string }
+    | null
     | undefined,
 ): TenantResolver {
   return {
@@ -54,7 +57,7 @@ export function readingResolver(
     authenticates: false,
     resolve: async (request) => {
       const found = await read(request)
-      if (found === undefined) return undefined
+      if (found === undefined || found === null) return undefined
       const { tenantId, path } = typeof found === 'string' ? { tenantId: found, path: undefined } : found
       return { tenantId: parseTenantId(tenantId), authenticated: false, source, path }
     },

@@ -95,7 +95,8 @@ test('only a digest of the secret is kept, and no statement carries the secret',
 
 test('each reason of a refusal is told to the operator, and the caller sees one answer', async () => {
   const good = await keys().issue(ACME, { name: 'good' })
-  const expired = await keys().issue(ACME, { name: 'expired', expiresAt: new Date(Date.now() - 1000) })
+  const expired = await keys().issue(ACME, { name: 'expired', expiresAt: new Date(Date.now() + 1000) })
+  await delay(1050)
   const revoked = await keys().issue(ACME, { name: 'revoked' })
   await keys().revoke(ACME, revoked.id, { reason: 'leaked' })
   const local = await keys().issue(ACME, { name: 'local', allowedIps: ['10.0.0.0/8', '2001:db8::/32', '192.0.2.7'] })
@@ -157,6 +158,27 @@ test('a rotation never makes the old key last longer, and a revoked key is not r
   const revoked = await keys().issue(ACME, { name: 'gone' })
   await keys().revoke(ACME, revoked.id)
   await expectError(keys().rotate(ACME, revoked.id), 'invalid_api_key_options', /was revoked/)
+})
+
+test('a rotated key expires when the old one would have, unless something else is said', async () => {
+  const expiresAt = new Date(Date.now() + 400)
+  const old = await keys().issue(ACME, { name: 'until', expiresAt })
+  const next = await keys().rotate(ACME, old.id, { overlapMs: 60_000, expiresAt: undefined })
+  expect(next.expiresAt).toEqual(expiresAt)
+  // The overlap ends the old one, and is no expiry of the next.
+  const endless = await keys().issue(ACME, { name: 'endless' })
+  for (let rotation = 1; rotation <= 3; rotation++) {
+    expect(await keys().rotate(ACME, endless.id)).toMatchObject({ expiresAt: null })
+  }
+  const later = new Date(Date.now() + 60_000)
+  expect(await keys().rotate(ACME, old.id, { expiresAt: later })).toMatchObject({ expiresAt: later })
+  expect(await keys().rotate(ACME, old.id, { expiresAt: null })).toMatchObject({ expiresAt: null })
+  await delay(450)
+  expect(await refusal(next.key)).toBe('expired')
+  await expectError(keys().rotate(ACME, next.id), 'invalid_api_key_options', /has expired/)
+  expect((await keys().list(ACME)).find(({ id }) => id === next.id)).toMatchObject({ replacedBy: null, expiresAt })
+  const renewed = await keys().rotate(ACME, next.id, { expiresAt: later })
+  expect(await keys().authenticate(renewed.key, { ip })).toMatchObject({ expiresAt: later })
 })
 
 test('a revocation holds from its commit on, in every process and also for a suspended tenant', async () => {
@@ -334,6 +356,22 @@ test('bad options are refused with one sentence', async () => {
     /not accepted: invalid .*cidr/,
   )
   await expectError(keys().issue(ACME, { name: 'x', environment: 'staging' as 'live' }), 'invalid_api_key_options')
+  const past = new Date(Date.now() - 1000)
+  await expectError(keys().issue(ACME, { name: 'x', expiresAt: past }), 'invalid_api_key_options', /expired already/)
+  await expectError(
+    keys().issue(ACME, { name: 'x', expiresAt: new Date(Number.NaN) }),
+    'invalid_api_key_options',
+    /date/,
+  )
+  // What restricts a key, and is undefined by mistake, would be a key that may more.
+  for (const name of ['scopes', 'allowedIps', 'expiresAt']) {
+    const message = new RegExp(`${name} is undefined`)
+    await expectError(keys().issue(ACME, { name: 'x', [name]: undefined }), 'invalid_api_key_options', message)
+  }
+  const unset = { scopes: undefined } as object
+  await expectError(keys().authenticate('rh_x', unset), 'invalid_argument', /scopes is undefined/)
+  const { id } = await keys().issue(ACME, { name: 'x' })
+  await expectError(keys().rotate(ACME, id, { expiresAt: past }), 'invalid_api_key_options', /expired already/)
   await expectError(keys().revoke(ACME, '0123456789abcdef'), 'api_key_not_found')
   await expectError(keys().rotate(ACME, '0123456789abcdef'), 'api_key_not_found')
   await expectError(keys().revoke(ACME, 'x'), 'invalid_argument')

@@ -96,6 +96,24 @@ describe('valid keys go on working', () => {
     for (const instance of instances) expect(await answerOf(instance, second)).toBe('accepted')
   })
 
+  test('while others are right, but revoked, expired, or from a wrong network', async () => {
+    const { apiKeys } = fixture.rowhouse
+    const { key } = await apiKeys.issue(ACME, { name: 'valid' })
+    const revoked = await apiKeys.issue(ACME, { name: 'revoked' })
+    await apiKeys.revoke(ACME, revoked.id)
+    const expired = await apiKeys.issue(ACME, { name: 'expired' })
+    await apiKeys.rotate(ACME, expired.id, { overlapMs: 0 })
+    const elsewhere = await apiKeys.issue(ACME, { name: 'elsewhere', allowedIps: ['192.0.2.0/24'] })
+    for (const right of [revoked.key, expired.key, elsewhere.key]) {
+      const ip = newAddress()
+      expect(await guess(right, 24, ip)).toEqual(FREE)
+      for (const instance of instances) expect(await answerOf(instance, key, ip)).toBe('accepted')
+      // The negative control: with a wrong secret the same key is a guess.
+      expect(await guess(wrong(right), 24, ip)).toEqual(STOPPED)
+      for (const instance of instances) expect(await answerOf(instance, key, ip)).toBeInstanceOf(TooManyAttemptsError)
+    }
+  })
+
   test('while a key that is right asks for more than it may', async () => {
     const { key } = await fixture.rowhouse.apiKeys.issue(ACME, { name: 'narrow', scopes: ['documents:read'] })
     const ip = newAddress()

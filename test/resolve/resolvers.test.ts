@@ -41,6 +41,35 @@ test.each([
   expect((await resolve(fromSubdomain({ domain: 'example.com' }), url))?.tenantId).toBe(tenantId)
 })
 
+test.each([
+  ['.example.com', 'https://acme.example.com/'],
+  ['Example.COM.', 'https://acme.example.com/'],
+  ['localhost:3000', 'http://acme.localhost:3000/'],
+  ['münchen.example', 'https://acme.xn--mnchen-3ya.example/'],
+])('under the domain %s, however it is written, a subdomain is found, and can disagree', async (domain, url) => {
+  expect(await resolve(fromSubdomain({ domain }), url)).toMatchObject({ tenantId: 'acme' })
+  const agreeing = requireAgreement(proven, fromSubdomain({ domain }))
+  expect(await resolve(agreeing, url, { 'x-proven': 'acme' })).toMatchObject({ tenantId: 'acme' })
+  await expect(resolve(agreeing, url, { 'x-proven': 'globex' })).rejects.toMatchObject({ httpStatus: 404 })
+})
+
+test('subdomains that are no tenants may be written with capitals', async () => {
+  const resolver = fromSubdomain({ domain: 'example.com', ignore: ['Status'] })
+  expect(await resolve(resolver, 'https://status.example.com/')).toBeUndefined()
+})
+
+test('who finds nothing may say null', async () => {
+  expect(await resolve(fromDomain({ lookup: async () => null }), 'https://x/')).toBeUndefined()
+  expect(
+    await resolve(
+      fromFunction(async () => null, { authenticated: true }),
+      'https://x/',
+    ),
+  ).toBeUndefined()
+  const anonymous = fromFunction(() => ({ tenantId: 'acme', userId: null }), { authenticated: true })
+  expect(await resolve(anonymous, 'https://x/')).toMatchObject({ tenantId: 'acme', userId: undefined })
+})
+
 test('a domain is looked up in small letters', async () => {
   const resolver = fromDomain({ lookup: async (host) => ({ 'docs.acme.example': 'acme' })[host] })
   expect(await resolve(resolver, 'https://Docs.Acme.Example/x')).toEqual({
@@ -157,4 +186,17 @@ test('what proves nothing can not be the identity', () => {
   expect(() => requireAgreement(fromHeader(), fromPath())).toThrow(/must prove who asks/)
   expect(() => requireAgreement(firstOf(proven, fromHeader()), fromPath())).toThrow(/must prove who asks/)
   expect(() => requireAgreement(fromFunction(() => undefined, { authenticated: false }))).toThrow(/must prove/)
+  expect(() => requireAgreement(fromEnvironment('acme'))).toThrow(/must prove/)
+  expect(() => requireAgreement(firstOf(proven, fromEnvironment('acme')))).toThrow(/must prove who asks/)
+  expect(() => requireAgreement(firstOf(firstOf(proven), firstOf(fromEnvironment('acme'))))).toThrow(/must prove/)
+})
+
+test('a resolver of your own that says that it proves, and does not, is nobody', async () => {
+  const own = (authenticated: boolean): TenantResolver => ({
+    unauthenticated: [],
+    authenticates: true,
+    resolve: async () => ({ tenantId: 'acme', authenticated, source: 'function' }),
+  })
+  expect(await resolve(requireAgreement(own(false)), 'https://x/')).toBeUndefined()
+  expect(await resolve(requireAgreement(own(true)), 'https://x/')).toMatchObject({ tenantId: 'acme' })
 })

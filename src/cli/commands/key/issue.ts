@@ -21,13 +21,15 @@ export const keyIssueCommand: Command = {
     const { options, positionals } = context
     const expiresAt = timeOption(options, 'expires')
     const listOf = (name: string) => (options[name] as string | undefined)?.split(',').map((item) => item.trim())
+    const scopes = listOf('scopes')
+    const allowedIps = listOf('allowed-ips')
     const issued = await withRowhouse(context, ({ apiKeys }) =>
       apiKeys.issue(positionals[0]!, {
         name: positionals[1]!,
-        scopes: listOf('scopes'),
-        allowedIps: listOf('allowed-ips'),
+        ...(scopes && { scopes }),
+        ...(allowedIps && { allowedIps }),
         environment: options.test === true ? 'test' : 'live',
-        expiresAt,
+        ...(expiresAt && { expiresAt }),
       }),
     )
     return printIssued(context, issued)
@@ -37,7 +39,7 @@ export const keyIssueCommand: Command = {
 export const keyRotateCommand: Command = {
   name: 'key rotate',
   summary: 'Issue an API key in place of another one',
-  description: 'Prints the new key, once. The old one works for the hours of --overlap.',
+  description: 'Prints the new key, once. It expires when the old one would; that works for the hours of --overlap.',
   positionals: ['<tenant>', '<key id>'],
   options: {
     ...TENANT_OPTIONS,
