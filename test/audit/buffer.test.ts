@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import type { LostAuditEntries } from '../../src/index.ts'
+import type { AuditEntry, LostAuditEntries } from '../../src/index.ts'
 import { expectError } from '../documents/fixture.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
@@ -14,6 +14,11 @@ const fixture = useRowhouse(database)
 
 const countOf = async (action: string, tenantId = ACME) =>
   (await fixture.rowhouse.tenant(tenantId).audit.query({ action, limit: 1000 })).length
+
+async function inAuditOf(tenantId: string, action: string): Promise<AuditEntry[]> {
+  const lines = fixture.rowhouse.tenant(tenantId).audit.export({ action })
+  return (await Array.fromAsync(lines)).map((line) => JSON.parse(line))
+}
 
 test('close writes everything that waits, in order, for every tenant', async () => {
   const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000 } })
@@ -76,6 +81,11 @@ test('with a full buffer, append waits for room', async () => {
 test('bad entries are refused at once', async () => {
   const { audit } = fixture.rowhouse.tenant(ACME)
   await expectError(audit.append({ action: 'No' }, { buffered: true }), 'invalid_audit_entry')
+  await expectError(
+    audit.append({ action: 'large.entry', detail: { text: 'x'.repeat(300_000) } }, { buffered: true }),
+    'invalid_audit_entry',
+    /detail has more than 262144 bytes/,
+  )
   expect(fixture.rowhouse.auditLog.buffered).toBe(0)
 })
 
@@ -90,6 +100,59 @@ test('what the database refuses for good is reported, and holds up no other tena
   expect(await countOf('lost.entry')).toBe(1)
   expect(lost).toMatchObject([{ tenantId: 'stopped', error: { code: 'tenant_suspended' } }])
   expect(JSON.parse(lost[0]!.entries[0]!)).toMatchObject({ action: 'lost.entry' })
+})
+
+test('of a batch with an entry that the database refuses, that entry alone is lost, and named', async () => {
+  const owner = await database.connect('owner')
+  await owner.query(
+    `set role rowhouse_owner;
+     alter table rowhouse.audit_entries add constraint no_bad_entry check (error <> 'bad')`,
+  )
+  const lost: LostAuditEntries[] = []
+  const warnings: Error[] = []
+  const collect = (warning: Error) => warnings.push(warning)
+  process.on('warning', collect)
+  try {
+    for (const onLost of [(loss: LostAuditEntries) => lost.push(loss), undefined]) {
+      const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, onLost } })
+      for (let index = 0; index < 700; index++) {
+        const entry = {
+          action: 'split.entry',
+          detail: { index },
+          error: [0, 44, 499, 699].includes(index) ? 'bad' : 'x',
+        }
+        await rowhouse.tenant(ACME).audit.append(entry, { buffered: true })
+      }
+      await rowhouse.close()
+    }
+  } finally {
+    await new Promise(setImmediate)
+    process.off('warning', collect)
+    await owner.query('alter table rowhouse.audit_entries drop constraint no_bad_entry; reset role')
+  }
+  expect(lost.map(({ entries }) => JSON.parse(entries[0]!).detail.index)).toEqual([0, 44, 499, 699])
+  expect(lost[0]).toMatchObject({
+    tenantId: ACME,
+    entries: [expect.any(String)],
+    error: { code: 'invalid_audit_entry' },
+  })
+  expect(warnings.map(({ message }) => message)).toHaveLength(4)
+  expect(warnings[0]!.message).toMatch(/^The audit entry "split.entry" of tenant "acme" could not be written: /)
+  const entries = await inAuditOf(ACME, 'split.entry')
+  expect(entries).toHaveLength(1392)
+  const indexes = entries.slice(0, 696).map(({ detail }) => detail.index as number)
+  expect(indexes).toEqual(indexes.toSorted((one, other) => one - other))
+})
+
+test('what onLost throws holds up nobody', async () => {
+  const onLost = () => {
+    throw new Error('no log')
+  }
+  const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, onLost } })
+  await rowhouse.tenant('nosuch').audit.append({ action: 'thrown.entry' }, { buffered: true })
+  await rowhouse.tenant(ACME).audit.append({ action: 'thrown.entry' }, { buffered: true })
+  await rowhouse.close()
+  expect(await countOf('thrown.entry')).toBe(1)
 })
 
 test('a database that goes away and comes back loses nothing', needs('parallelBackends'), async () => {
