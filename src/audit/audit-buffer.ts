@@ -7,7 +7,10 @@ export interface AuditBufferOptions {
   readonly maxDelayMs?: number | undefined
   /** With this many entries waiting, `append` waits too. Default 10 000. */
   readonly capacity?: number | undefined
-  /** Entries that can't be written: the database refuses them, or their tenant is erased. Default: a process warning. */
+  /**
+   * Entries that can't be written: the database refuses them, or their tenant was suspended before or erased. Default: a
+   * process warning.
+   */
   readonly onLost?: ((loss: LostAuditEntries) => void) | undefined
 }
 
@@ -19,8 +22,11 @@ export interface LostAuditEntries {
   readonly error: RowhouseError
 }
 
-/** Writes entries of one tenant in a transaction of its own. */
-export type WriteAuditEntries = (tenantId: string, entries: readonly SerializedEntry[]) => Promise<void>
+/** Writes entries of one tenant in a transaction of its own; returns those that came after the tenant was suspended. */
+export type WriteAuditEntries = (
+  tenantId: string,
+  entries: readonly SerializedEntry[],
+) => Promise<readonly SerializedEntry[]>
 
 /** Entries in one statement. */
 const BATCH = 500
@@ -109,9 +115,11 @@ export class AuditBuffer {
   /** Writes the first so many. When the database refuses one of them, only that one is lost. */
   async #writeFirst(tenantId: string, waiting: SerializedEntry[], count: number): Promise<void> {
     const entries = waiting.slice(0, count)
+    let lost: readonly SerializedEntry[] = entries
     let refusal: RowhouseError | undefined
     try {
-      await this.#write(tenantId, entries)
+      lost = await this.#write(tenantId, entries)
+      if (lost.length > 0) refusal = createRowhouseError('tenant_suspended', `tenant "${tenantId}" is suspended`)
     } catch (error) {
       refusal = refusalOf(error)
       // Kept and tried again, unless the database will give the same answer every time.
@@ -124,7 +132,7 @@ export class AuditBuffer {
     }
     waiting.splice(0, count)
     this.#size -= count
-    if (refusal !== undefined) this.#report({ tenantId, entries, error: refusal })
+    if (refusal !== undefined) this.#report({ tenantId, entries: lost, error: refusal })
   }
 
   #report(loss: LostAuditEntries): void {

@@ -93,13 +93,53 @@ test('what the database refuses for good is reported, and holds up no other tena
   const lost: LostAuditEntries[] = []
   const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, onLost: (loss) => lost.push(loss) } })
   await rowhouse.tenants.provision('stopped')
-  await rowhouse.tenants.suspend('stopped')
   await rowhouse.tenant('stopped').audit.append({ action: 'lost.entry' }, { buffered: true })
+  await rowhouse.tenants.erase('stopped')
   await rowhouse.tenant(ACME).audit.append({ action: 'lost.entry' }, { buffered: true })
   await rowhouse.close()
   expect(await countOf('lost.entry')).toBe(1)
-  expect(lost).toMatchObject([{ tenantId: 'stopped', error: { code: 'tenant_suspended' } }])
+  expect(lost).toMatchObject([{ tenantId: 'stopped', error: { code: 'tenant_inactive' } }])
   expect(JSON.parse(lost[0]!.entries[0]!)).toMatchObject({ action: 'lost.entry' })
+})
+
+test.each(['suspend', 'deactivate'] as const)(
+  '%s loses no entry of what happened before, and takes none of later',
+  async (stop) => {
+    const lost: LostAuditEntries[] = []
+    const rowhouse = openRowhouse(database, { auditBuffer: { maxDelayMs: 60_000, onLost: (loss) => lost.push(loss) } })
+    const tenantId = `${stop}_late`
+    await rowhouse.tenants.provision(tenantId)
+    const { audit } = rowhouse.tenant(tenantId)
+    const append = (index: number, occurredAt?: Date) =>
+      audit.append({ action: 'late.entry', occurredAt, detail: { index } }, { buffered: true })
+    for (let index = 0; index < 30; index++) await append(index)
+    await rowhouse.tenants[stop](tenantId)
+    await append(30, new Date(Date.now() + 60_000))
+    await append(31, new Date(Date.now() - 60_000))
+    // The control: what is no entry of before is refused.
+    await expectError(
+      audit.append({ action: 'late.entry' }),
+      stop === 'suspend' ? 'tenant_suspended' : 'tenant_inactive',
+    )
+    await rowhouse.close()
+    expect(lost).toMatchObject([{ tenantId, error: { code: 'tenant_suspended' } }])
+    expect(lost[0]!.entries.map((entry) => JSON.parse(entry).detail.index)).toEqual([30])
+    await fixture.rowhouse.tenants.resume(tenantId)
+    const entries = await inAuditOf(tenantId, 'late.entry')
+    expect(entries.map(({ detail }) => detail.index)).toEqual([...Array(30).keys(), 31])
+    expect(await fixture.rowhouse.auditLog.verify(tenantId)).toMatchObject({ intact: true })
+  },
+)
+
+test('after close nothing is taken that nobody would write', async () => {
+  const rowhouse = openRowhouse(database)
+  const { audit } = rowhouse.tenant(ACME)
+  await audit.append({ action: 'closing.entry' }, { buffered: true })
+  const closed = rowhouse.close()
+  await closed
+  await expectError(audit.append({ action: 'closing.entry' }, { buffered: true }), 'rowhouse_closed')
+  expect(rowhouse.auditLog.buffered).toBe(0)
+  expect(await countOf('closing.entry')).toBe(1)
 })
 
 test('of a batch with an entry that the database refuses, that entry alone is lost, and named', async () => {

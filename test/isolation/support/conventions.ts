@@ -35,6 +35,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   reseal_credential: 'replaces an encrypted credential of the tenant of the transaction that the caller has seen',
   append_audit:
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
+  append_late_audit: 'the same, also when the tenant was suspended since',
   find_words: 'searches by the index of words as rowhouse_search, which sees less than the application',
   record_usage: 'the same, for usage events',
   roll_up_usage: 'the same, for rollups',
