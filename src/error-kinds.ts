@@ -324,6 +324,10 @@ export const ERROR_KINDS = {
     retryable: true,
     hint: 'The database could not be reached; log the entries elsewhere, or keep the process until it can.',
   },
+  rowhouse_closed: {
+    httpStatus: 503,
+    hint: 'End what uses rowhouse before rowhouse.close(), or give close() work to wait for by waitUntil.',
+  },
   invalid_api_key: {
     httpStatus: 401,
     hint: 'The reason is in the property reason, and in the audit trail of the tenant; never send it to the caller.',

@@ -1,5 +1,5 @@
 import { type Kysely, Log } from 'kysely'
-import { appendAudit } from './audit/audit.ts'
+import { appendLateAudit } from './audit/audit.ts'
 import { AuditBuffer, type AuditBufferOptions } from './audit/audit-buffer.ts'
 import { type AdminExecutor, createRoleExecutor } from './context/admin-executor.ts'
 import { BackgroundWork } from './context/background-work.ts'
@@ -104,9 +104,9 @@ export function openDetached(runtime: ContextRuntime, tenantId: string): Kysely<
 function openAuditBuffer(runtime: ContextRuntime, options: AuditBufferOptions = {}): AuditBuffer {
   return new AuditBuffer(
     (tenantId, entries) =>
-      runWithoutAmbientTenant(async () => {
-        await appendAudit(openDetached(runtime, tenantId), entries)
-      }),
+      runWithoutAmbientTenant(() =>
+        appendLateAudit(runtime.createSettlingKysely(tenantId, {}).withoutPlugins(), entries),
+      ),
     options,
   )
 }

@@ -67,12 +67,11 @@ $$;
 comment on function rowhouse.write_audit(text, jsonb) is
   'Writes an array of entries with their commitments; used by the functions that check who may.';
 
-create or replace function rowhouse.append_audit(p_entries jsonb) returns uuid[]
-  language plpgsql volatile security definer
+create or replace function rowhouse.write_given_audit(p_tenant text, p_entries jsonb) returns uuid[]
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_tenant text := rowhouse.require_verified_tenant();
   v_entries jsonb := case jsonb_typeof(p_entries) when 'array' then p_entries else jsonb_build_array(p_entries) end;
   v_problem text;
 begin
@@ -90,17 +89,64 @@ begin
   if v_problem is not null then
     raise exception using errcode = 'RH090', message = format('an audit entry %s', v_problem);
   end if;
-  -- Not what the caller may have set: with it the write guard would not ask whether the tenant may work.
-  set local rowhouse.audits_lifecycle = off;
-  return rowhouse.write_audit(v_tenant, v_entries);
+  return rowhouse.write_audit(p_tenant, v_entries);
 exception
   when data_exception or check_violation or not_null_violation then
     raise exception using errcode = 'RH090', message = format('an audit entry is not accepted: %s', sqlerrm);
 end
 $$;
 
+comment on function rowhouse.write_given_audit(text, jsonb) is
+  'Writes entries that the application gave, after a look at them. Raises RH090 (an entry is not accepted).';
+
+create or replace function rowhouse.append_audit(p_entries jsonb) returns uuid[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_verified_tenant();
+begin
+  -- Not what the caller may have set: with it the write guard would not ask whether the tenant may work.
+  set local rowhouse.audits_lifecycle = off;
+  return rowhouse.write_given_audit(v_tenant, p_entries);
+end
+$$;
+
 comment on function rowhouse.append_audit(jsonb) is
   'Appends entries to the trail of the tenant and returns their ids: one JSON object or an array of them, with action (required), occurredAt, userId and requestId (default: app.user_id, app.request_id), model, inputTokens, outputTokens, cost, documents (ids), latencyMs, error, detail (an object). All are written or none. Waits for no other append. Raises RH090 (an entry is not accepted).';
+
+create or replace function rowhouse.append_late_audit(p_entries jsonb) returns uuid[]
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- The work of the write guard, for tenants that it would refuse too.
+  v_tenant text := rowhouse.enter_tenant_write('{active,suspended,inactive}');
+  v_until timestamptz;
+  v_places bigint[];
+  v_entries jsonb;
+  v_ids uuid[];
+begin
+  -- The clock of the application is another one.
+  select t.updated_at + interval '1 second' into v_until
+    from rowhouse.tenants t where t.tenant_id = v_tenant and t.status <> 'active';
+  begin
+    select coalesce(jsonb_agg(e.value order by e.place), '[]'), array_agg(e.place order by e.place) into v_entries, v_places
+      from jsonb_array_elements(p_entries) with ordinality e (value, place)
+      where v_until is null or (e.value ->> 'occurredAt')::timestamptz <= v_until;
+  exception when data_exception then
+    raise exception using errcode = 'RH090', message = format('an audit entry is not accepted: %s', sqlerrm);
+  end;
+  set local rowhouse.audits_lifecycle = on;
+  v_ids := rowhouse.write_given_audit(v_tenant, v_entries);
+  set local rowhouse.audits_lifecycle = off;
+  return (select array_agg(v_ids[array_position(v_places, p.place)] order by p.place)
+    from generate_series(1, jsonb_array_length(p_entries)) p (place));
+end
+$$;
+
+comment on function rowhouse.append_late_audit(jsonb) is
+  'append_audit for entries that were collected before, an array of them: also for a tenant that was suspended or deactivated since, what happened before (occurredAt, up to a second after the row of the tenant last changed). Returns null in place of the id of an entry that came later, which is not written.';
 
 create or replace function rowhouse.audit_fields() returns text[]
   language sql immutable parallel safe
@@ -232,7 +278,8 @@ comment on function rowhouse.refuse_change() is
 
 revoke execute on function
   rowhouse.time_ordered_uuid(bigint), rowhouse.audit_commitment(rowhouse.audit_entries), rowhouse.write_audit(text, jsonb),
-  rowhouse.append_audit(jsonb), rowhouse.audit_fields(), rowhouse.hold_tenant(text), rowhouse.record_audit(text, text, jsonb),
+  rowhouse.write_given_audit(text, jsonb), rowhouse.append_audit(jsonb), rowhouse.append_late_audit(jsonb), rowhouse.audit_fields(),
+  rowhouse.hold_tenant(text), rowhouse.record_audit(text, text, jsonb),
   rowhouse.record_own_audit(text, jsonb), rowhouse.audit_tenant_change(), rowhouse.refuse_change()
   from public;
-grant execute on function rowhouse.append_audit(jsonb) to rowhouse_app;
+grant execute on function rowhouse.append_audit(jsonb), rowhouse.append_late_audit(jsonb) to rowhouse_app;

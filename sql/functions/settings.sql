@@ -4,6 +4,23 @@
 -- change is recorded in the audit trail by the trigger of the registry (audit.sql).
 -- Depends on: rowhouse.tenants, audit.sql. Proven by: test/settings.
 
+create or replace function rowhouse.lock_settings() returns table (settings jsonb, settings_version bigint, tier text)
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := rowhouse.require_verified_tenant();
+begin
+  perform rowhouse.enter_tenant();
+  -- Not for update: that would wait for writers in repeatable read, which hold the key of this row.
+  return query
+    select t.settings, t.settings_version, t.tier from rowhouse.tenants t where t.tenant_id = v_tenant for no key update;
+end
+$$;
+
+comment on function rowhouse.lock_settings() is
+  'The settings of the tenant with their version and its tier; nobody else changes them before the transaction ends.';
+
 create or replace function rowhouse.change_settings(p_settings jsonb, p_version bigint) returns bigint
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -56,5 +73,7 @@ $$;
 comment on function rowhouse.settings_difference(jsonb, jsonb) is
   'The settings that differ, each with what it was (from) and is (to).';
 
-revoke execute on function rowhouse.change_settings(jsonb, bigint), rowhouse.settings_difference(jsonb, jsonb) from public;
-grant execute on function rowhouse.change_settings(jsonb, bigint) to rowhouse_app;
+revoke execute on function
+  rowhouse.lock_settings(), rowhouse.change_settings(jsonb, bigint), rowhouse.settings_difference(jsonb, jsonb)
+  from public;
+grant execute on function rowhouse.lock_settings(), rowhouse.change_settings(jsonb, bigint) to rowhouse_app;

@@ -2,8 +2,9 @@
 --
 -- Functions that settle let such a tenant in. Where the transaction is entered before them, with a proof or in one of
 -- several databases, it says that it only settles or gives back (rowhouse.settles), and enter_tenant lets it in all the
--- same; that opens nothing, for what it may write is decided by the functions. A tenant can only settle what was admitted before.
--- Depends on: context.sql. Proven by: test/budgets/suspended.test.ts.
+-- same; that opens nothing, for what it may write is decided by the functions. A tenant can only settle what was admitted before,
+-- and add to its audit trail what happened before (append_late_audit).
+-- Depends on: context.sql. Proven by: test/budgets/suspended.test.ts, test/audit/buffer.test.ts.
 
 create or replace function rowhouse.settles(p_status text) returns boolean
   language plpgsql stable
@@ -15,7 +16,7 @@ end
 $$;
 
 comment on function rowhouse.settles(text) is
-  'Whether the transaction said that it only settles calls, and a tenant of this status may.';
+  'Whether the transaction said that it only settles calls or records what happened, and a tenant of this status may.';
 
 revoke execute on function rowhouse.settles(text) from public;
 grant execute on function rowhouse.settles(text) to rowhouse_app, rowhouse_admin;

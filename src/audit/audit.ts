@@ -36,7 +36,8 @@ export interface AuditQuery {
 export interface AppendOptions {
   /**
    * Written later, together with others, in a transaction of its own: also when the surrounding one is rolled back.
-   * `rowhouse.close()` writes what waits. A crash loses up to the last `maxDelayMs` (50) of entries.
+   * `rowhouse.close()` writes what waits. A crash loses up to the last `maxDelayMs` (50) of entries. When the tenant is
+   * suspended meanwhile, what happened before is written all the same.
    */
   readonly buffered?: boolean | undefined
 }
@@ -83,10 +84,11 @@ export class Audit {
    * Appends one entry, or several at once. Inside `withTenant` they are part of its transaction, so what was rolled
    * back leaves no trace; with `buffered` they are not.
    *
-   * SQL: `select rowhouse.append_audit('[{"action": "chat.respond", "model": "..."}]')`
+   * SQL: `select rowhouse.append_audit('[{"action": "chat.respond", "model": "..."}]')`, with `buffered` later
+   * `select rowhouse.append_late_audit(...)`
    *
    * Errors: `invalid_audit_entry`. With `buffered`: `connection_failed` when 10 000 entries wait and the database can't
-   * be reached.
+   * be reached, `rowhouse_closed` after `rowhouse.close()`.
    *
    * @returns The ids, in the order of the entries; with `buffered` nothing, as soon as there is room in the buffer.
    * @example
@@ -116,7 +118,14 @@ export class Audit {
     const occurredAt = new Date()
     await this.#buffer.add(
       this.#executor.tenantId,
-      serializeEntries(list.map((entry) => ({ occurredAt, userId, requestId, ...entry }))),
+      serializeEntries(
+        list.map((entry) => ({
+          ...entry,
+          occurredAt: entry?.occurredAt ?? occurredAt,
+          userId: entry?.userId ?? (userId || undefined),
+          requestId: entry?.requestId ?? (requestId || undefined),
+        })),
+      ),
     )
     return undefined
   }
@@ -209,8 +218,19 @@ function idAround(time: Date, seconds: number): string {
 }
 
 /** Appends checked entries in one statement. */
-export async function appendAudit(db: TenantExecutor['db'], entries: readonly SerializedEntry[]): Promise<string[]> {
+async function appendAudit(db: TenantExecutor['db'], entries: readonly SerializedEntry[]): Promise<string[]> {
   const { rows } = await sql<{ ids: string[] }>`
     select rowhouse.append_audit(${`[${entries.join(',')}]`}::jsonb)::text[] as ids`.execute(db)
   return rows[0]!.ids
+}
+
+/** The same for entries that were collected; returns those that are too late, because the tenant was suspended before. */
+export async function appendLateAudit(
+  db: TenantExecutor['db'],
+  entries: readonly SerializedEntry[],
+): Promise<SerializedEntry[]> {
+  const { rows } = await sql<{ ids: (string | null)[] }>`
+    select rowhouse.append_late_audit(${`[${entries.join(',')}]`}::jsonb)::text[] as ids`.execute(db)
+  const { ids } = rows[0]!
+  return entries.filter((_, index) => ids[index] === null)
 }

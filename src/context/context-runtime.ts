@@ -134,7 +134,7 @@ export class ContextRuntime {
     return hasNoOptions(options) ? this.#callHandles.getOrMake(tenantId, make) : make()
   }
 
-  /** The same for transactions that only settle calls. */
+  /** The same for transactions that only settle calls, or record what happened: of a suspended tenant too. */
   createSettlingKysely(tenantId: string, options: ContextOptions): Kysely<any> {
     return this.#createHandle(tenantId, options, this.#identify(tenantId, options, { settles: true }))
   }

@@ -13,7 +13,7 @@ export interface Identity {
   readonly tenantId?: string
   readonly userId?: string
   readonly requestId?: string
-  /** Whether the transaction only settles calls, which a tenant that was suspended meanwhile may do. */
+  /** Whether the transaction only settles calls, or records what happened; a tenant that was suspended meanwhile may. */
   readonly settles?: boolean | undefined
   /** Whether the one statement of the transaction enters the tenant by itself, as the functions of budgets do. */
   readonly entersItself?: boolean | undefined

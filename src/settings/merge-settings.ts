@@ -9,7 +9,7 @@ export function mergeSettings(base: Values, change: Values): Record<string, unkn
     else {
       const before = Object.hasOwn(merged, key) ? merged[key] : undefined
       // Also where there was nothing: a null further down removes nothing then, and is no value either.
-      const next = isPlainObject(value) ? mergeSettings(isPlainObject(before) ? before : {}, value) : value
+      const next = isObject(value) ? mergeSettings(isObject(before) ? before : {}, value) : value
       // Not by assignment: a field that is called __proto__ is a field.
       Object.defineProperty(merged, key, { value: next, writable: true, enumerable: true, configurable: true })
     }
@@ -17,6 +17,7 @@ export function mergeSettings(base: Values, change: Values): Record<string, unkn
   return merged
 }
 
-function isPlainObject(value: unknown): value is Values {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+/** Whether a value has fields: not an array, and nothing that is a value as a whole, such as a date. */
+export function isObject(value: unknown): value is Values {
+  return Object.prototype.toString.call(value) === '[object Object]'
 }

@@ -1,10 +1,12 @@
-import { sql } from 'kysely'
+import { type Kysely, sql } from 'kysely'
+import * as z from 'zod'
+import { parseOptions } from '../context/context-options.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { storableJson } from '../documents/parse-text.ts'
-import { createRowhouseError, RowhouseError } from '../errors.ts'
+import { createRowhouseError } from '../errors.ts'
 import type { SettingsChange, SettingsDefinition } from './define-settings.ts'
-import { mergeSettings } from './merge-settings.ts'
+import { isObject, mergeSettings } from './merge-settings.ts'
 
 /** The settings of a tenant, and the version to name when changing them. */
 export interface LoadedSettings<T> {
@@ -24,8 +26,7 @@ export interface ChangeSettingsOptions {
   readonly version?: number | undefined
 }
 
-/** Changes at the same time that a call without a version waits out. */
-const ATTEMPTS = 10
+const changeOptions = z.strictObject({ version: z.int().min(0).optional() })
 
 const AS_STORED: SettingsDefinition = { complete: (stored) => stored as Record<string, unknown> }
 
@@ -74,11 +75,12 @@ export class Settings<T extends object = Record<string, unknown>> {
 
   /**
    * Changes some settings: objects field by field, everything else as a whole; `null` gives a setting its default back.
-   * The result is checked before it is stored. The change is in the audit trail, with what was before.
+   * The result is checked before it is stored; what was stored before need not fit the definition any more. The change is
+   * in the audit trail, with what was before.
    *
-   * SQL: `select rowhouse.change_settings('{"retentionDays": 90}', 3)`
+   * SQL: `select * from rowhouse.lock_settings()`, `select rowhouse.change_settings('{"retentionDays": 90}', 3)`
    *
-   * Errors: `invalid_settings`, `settings_conflict` (409).
+   * Errors: `invalid_settings`, `settings_conflict` (409) where a version is named, `invalid_argument`.
    *
    * @example
    * ```ts
@@ -87,26 +89,32 @@ export class Settings<T extends object = Record<string, unknown>> {
    * await settings.change({ retentionDays: 90, features: { agents: null } }, { version })
    * ```
    */
-  async change(change: SettingsChange<T>, { version }: ChangeSettingsOptions = {}): Promise<LoadedSettings<T>> {
-    for (let attempt = 1; ; attempt++) {
-      const current = await this.load()
-      if (version !== undefined && version !== current.version) throw conflict(version)
-      const stored = mergeSettings(current.stored, change as Record<string, unknown>)
-      const values = this.#definition.complete(stored, current.tier)
-      const text = parse(storableJson(262_144), stored, 'invalid_settings', 'The settings')
-      try {
-        // In a savepoint, so that a conflict leaves the transaction around it as it was.
-        const next = await this.#executor.transaction(async (db) => {
-          const { rows } = await sql<{ version: string }>`
-            select rowhouse.change_settings(${text}::jsonb, ${current.version}) as version`.execute(db)
-          return Number(rows[0]!.version)
-        })
-        return { values, stored, version: next, tier: current.tier }
-      } catch (error) {
-        const again = version === undefined && attempt < ATTEMPTS
-        if (!again || !(error instanceof RowhouseError) || error.code !== 'settings_conflict') throw error
-      }
-    }
+  async change(change: SettingsChange<T>, options: ChangeSettingsOptions = {}): Promise<LoadedSettings<T>> {
+    const { version: expected } = parseOptions(changeOptions, options)
+    if (!isObject(change)) throw createRowhouseError('invalid_settings', 'The change of settings is not an object.')
+    // Inside of a transaction in a savepoint, so that a conflict leaves it as it was.
+    return this.#executor.transaction(async (db) => {
+      const { rows } = await sql<SettingsRow>`
+        select settings, settings_version, tier from rowhouse.lock_settings()`.execute(db)
+      const { settings, settings_version: version, tier } = rows[0]!
+      if (expected !== undefined && expected !== Number(version)) throw conflict(expected)
+      return this.#store(db, mergeSettings(settings, change), version, tier)
+    })
+  }
+
+  async #store(
+    db: Kysely<any>,
+    settings: Record<string, unknown>,
+    version: string,
+    tier: string,
+  ): Promise<LoadedSettings<T>> {
+    const text = parse(storableJson(262_144), settings, 'invalid_settings', 'The settings')
+    // What is checked is what will be read.
+    const stored = JSON.parse(text)
+    const values = this.#definition.complete(stored, tier)
+    const { rows } = await sql<{ version: string }>`
+      select rowhouse.change_settings(${text}::jsonb, ${version}) as version`.execute(db)
+    return { values, stored, version: Number(rows[0]!.version), tier }
   }
 }
 

@@ -129,7 +129,7 @@ test.each<[string, unknown, RegExp]>([
   ['a zero byte', { action: 'a', detail: { zero: '\0' } }, /zero byte/],
   ['a list as detail', { action: 'a', detail: [] }, /detail is not an object/],
   ['a field that there is not', { action: 'a', surprise: 1 }, /surprise/],
-  ['more than 256 KB', { action: 'a', detail: { big: 'x'.repeat(300_000) } }, /not accepted/],
+  ['more than 256 KB', { action: 'a', detail: { big: 'x'.repeat(300_000) } }, /detail has more than 262144 bytes/],
 ])('refused: %s', async (_what, entry, message) => {
   await expectError(acme().audit.append(entry as AuditEntryInput), 'invalid_audit_entry', message)
   await expectError(acme().audit.append([{ action: 'fine.entry' }, entry as AuditEntryInput]), 'invalid_audit_entry')
@@ -175,6 +175,27 @@ test('a suspended tenant appends nothing, whatever it sets', async () => {
   await append()
   await rowhouse.tenants.suspend(tenantId)
   await expect(append()).rejects.toMatchObject({ code: 'RH003' })
+  // What was collected before may be written later; what is of later may not, whoever asks.
+  const appendLate = (entry: string) =>
+    inTransaction(app, { role: 'rowhouse_app', tenantId }, async () => {
+      const { rows } = await app.query('select rowhouse.append_late_audit($1)::text[] as ids', [entry])
+      return rows[0].ids
+    })
+  expect(await appendLate('[{"action": "late.entry"}, {"action": "late.entry", "occurredAt": "2999-01-01"}]')).toEqual([
+    null,
+    null,
+  ])
+  expect(await appendLate('[{"action": "late.entry"}, {"action": "late.entry", "occurredAt": "2020-01-01"}]')).toEqual([
+    null,
+    expect.any(String),
+  ])
+  await expect(appendLate('[{"action": "late.entry", "occurredAt": "yesterdays"}]')).rejects.toMatchObject({
+    code: 'RH090',
+  })
+  await rowhouse.tenants.erase(tenantId)
+  await expect(appendLate('[{"action": "late.entry", "occurredAt": "2020-01-01"}]')).rejects.toMatchObject({
+    code: 'RH004',
+  })
 })
 
 test('the application has no other way into the table', async () => {

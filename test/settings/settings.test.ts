@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import * as z from 'zod'
+import { runWithoutAmbientTenant } from '../../src/context/current-tenant.ts'
 import { defineSettings } from '../../src/index.ts'
 import { ACME, GLOBEX, inTransaction, openRowhouse, useRowhouse } from '../audit/support.ts'
 import { expectError } from '../documents/fixture.ts'
@@ -22,6 +23,20 @@ const fixture = useRowhouse(database, { settings: appSettings })
 async function provision(tenantId: string, options = {}) {
   await fixture.rowhouse.tenants.provision(tenantId, options)
   return fixture.rowhouse.tenant(tenantId, { userId: 'u_7' }).settings.as(appSettings)
+}
+
+/** Settings without a definition. */
+const openSettings = (tenantId: string) =>
+  fixture.rowhouse.tenant(tenantId).settings.as({
+    complete: (stored) => stored as Record<string, unknown>,
+  })
+
+async function waitingTransactions(): Promise<number> {
+  const { rows } = await fixture.operator.query(
+    `select count(*)::integer as count from pg_locks join pg_stat_activity using (pid)
+      where not granted and datname = current_database()`,
+  )
+  return rows[0].count
 }
 
 test('defaults come from the tier, then from the schema', async () => {
@@ -92,18 +107,71 @@ test('who names a version that is not the last one is told so', async () => {
   ).rejects.toMatchObject({ code: 'RH080' })
 })
 
+test('what is stored and does not fit the schema any more can be repaired', async () => {
+  const before = defineSettings(z.object({ days: z.number().default(1), name: z.string().default('') }))
+  const now = defineSettings(z.object({ days: z.number().max(10).default(1), name: z.string().default('') }))
+  await fixture.rowhouse.tenants.provision('outgrown')
+  const { settings } = fixture.rowhouse.tenant('outgrown')
+  const stricter = settings.as(now)
+  for (const repair of [{ days: 5 }, { days: null }]) {
+    await settings.as(before).change({ days: 50 })
+    // The control: it does not fit, and a change of something else leaves that as it is.
+    await expectError(stricter.get(), 'invalid_settings', /days/)
+    await expectError(stricter.change({ name: 'x' }), 'invalid_settings', /days/)
+    expect(await stricter.change(repair)).toMatchObject({ values: { days: repair.days ?? 1 } })
+    expect(await stricter.get()).toEqual({ days: repair.days ?? 1, name: '' })
+  }
+  const { version } = await settings.as(before).change({ days: 50 })
+  await expectError(stricter.change({ days: 5 }, { version: version - 1 }), 'settings_conflict')
+  expect(await stricter.change({ days: 5 }, { version })).toMatchObject({ values: { days: 5 } })
+})
+
+test('what is no change of settings, or no option, is refused and changes nothing', async () => {
+  await fixture.rowhouse.tenants.provision('misspelled')
+  const settings = openSettings('misspelled')
+  for (const change of ['x', null, undefined, 5, [1], new Date(), new Map()]) {
+    await expectError(settings.change(change as never), 'invalid_settings', /not an object/)
+  }
+  for (const options of [{ verison: 0 }, { version: Number.NaN }, { version: '0' }, { version: 0.5 }, null, 3]) {
+    await expectError(settings.change({ field: 1 }, options as never), 'invalid_argument')
+  }
+  expect(await settings.load()).toMatchObject({ stored: {}, version: 0 })
+  expect(await settings.change({ since: new Date(0) as never })).toMatchObject({
+    values: { since: '1970-01-01T00:00:00.000Z' },
+  })
+  const dates = settings.as(defineSettings(z.object({ since: z.date().optional() })))
+  await expectError(dates.change({ since: new Date(0) }), 'invalid_settings', /since/)
+})
+
 test('changes at the same time that name no version are all kept', needs('parallelBackends'), async () => {
   const counters = defineSettings(z.record(z.string(), z.number()))
   const rowhouse = openRowhouse(database)
   await rowhouse.tenants.provision('busy')
   const settings = rowhouse.tenant('busy').settings.as(counters)
-  await Promise.all(Array.from({ length: 5 }, (_, index) => settings.change({ [`field_${index}`]: index })))
-  expect(await settings.load()).toMatchObject({
-    values: { field_0: 0, field_1: 1, field_2: 2, field_3: 3, field_4: 4 },
-    version: 5,
-  })
+  const fields = Array.from({ length: 40 }, (_, index) => [`field_${index}`, index] as const)
+  await Promise.all(fields.map(([field, index]) => settings.change({ [field]: index })))
+  expect(await settings.load()).toMatchObject({ values: Object.fromEntries(fields), version: 40 })
   await rowhouse.close()
 })
+
+test(
+  'who changes settings in a transaction waits for another one that does, and sees what it made of them',
+  needs('parallelBackends'),
+  async () => {
+    const rowhouse = openRowhouse(database)
+    await rowhouse.tenants.provision('waiting')
+    let second: Promise<unknown> | undefined
+    await rowhouse.withTenant('waiting', async (_db, tenant) => {
+      await tenant.settings.change({ first: 1 })
+      second = runWithoutAmbientTenant(() => rowhouse.tenant('waiting').settings.change({ second: 2 }))
+      second.catch(() => {})
+      await expect.poll(() => waitingTransactions()).toBe(1)
+    })
+    await second
+    expect(await rowhouse.tenant('waiting').settings.get()).toEqual({ first: 1, second: 2 })
+    await rowhouse.close()
+  },
+)
 
 test('of changes at the same time that name one version, one is kept', needs('parallelBackends'), async () => {
   const settings = await provision('racing')

@@ -28,6 +28,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   refuse_unknown_key:
     'counts refusals of keys of tenants that do not work; says how long the caller waits, nothing else',
   change_settings: 'a tenant changes its own settings, and nothing else of its row in the registry',
+  lock_settings: 'locks the row of the tenant of the transaction in the registry, and returns what it may read of it',
   add_credential_key: 'writes encrypted keys of the tenant of the transaction, and records it',
   delete_credential: 'deletes a credential of the tenant of the transaction, and records it',
   drop_credential_keys: 'deletes keys of the tenant of the transaction that nothing needs, and records it',
@@ -35,6 +36,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   reseal_credential: 'replaces an encrypted credential of the tenant of the transaction that the caller has seen',
   append_audit:
     'the application appends to its trail and may not write the table; works as the tenant of the transaction',
+  append_late_audit: 'the same, also when the tenant was suspended since',
   find_words: 'searches by the index of words as rowhouse_search, which sees less than the application',
   record_usage: 'the same, for usage events',
   rollup_usage: 'the same, for rollups',
