@@ -3,6 +3,7 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import { detailsToJson, parseCallId, parseCircuit, parseName, parsePart } from './call-arguments.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
 import { type BudgetCallback, DEFAULT_LEASE_MS, type RunRequest, runInBudget } from './run-in-budget.ts'
@@ -53,10 +54,13 @@ export class Budget {
    * while `fn` runs; `signal` of the call aborts when it could not be.
    *
    * What `fn` reported is settled, also when it fails. If it fails without having reported anything, all is given back;
-   * if it ends without, the reserved worst case is settled: nothing is free by accident.
+   * if it ends without, the reserved worst case is settled: nothing is free by accident. Nor is a call whose settlement
+   * is refused, for a unit without a price or details that are none: its worst case is booked without them, and then the
+   * refusal is thrown.
    *
    * Errors besides those of {@link admit}: what `fn` throws; `invalid_argument` inside `withTenant`, whose transaction
-   * would stay open. When the settlement can't be written for a while it is tried again; then its error is thrown.
+   * would stay open. When the settlement can't be written for a while it is tried again; then its error is thrown. If
+   * `fn` failed as well it is an `AggregateError` of both.
    *
    * @example
    * ```ts
@@ -89,6 +93,11 @@ export class Budget {
   async admit(request: AdmitRequest = {}): Promise<Admission> {
     const { requestId = randomUUID(), model = null, units = {}, leaseMs = DEFAULT_LEASE_MS } = request
     const { rateLimit = 'requests', subject = '', circuit = '' } = request
+    parseCallId(requestId)
+    parseName(model, 'The model')
+    parseName(rateLimit, 'The name of the rate limit')
+    parseName(subject, 'The subject of the rate limit')
+    parseCircuit(circuit)
     const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
       select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit}) as answer
     `.execute(this.#executor.calls)
@@ -115,9 +124,9 @@ export class Budget {
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
     const { part = '', kind, provider, latencyMs, metadata, failed } = options
-    const details = JSON.stringify({ kind, provider, latencyMs, metadata, failed })
+    const details = detailsToJson({ kind, provider, latencyMs, metadata, failed })
     const { rows } = await this.#evenIfSuspended(sql<{ answer: Settlement }>`
-      select rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb) as answer`)
+      select rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${details}::jsonb) as answer`)
     const { cost, currency, duplicate, crossed } = rows[0]!.answer
     return { requestId, cost, currency, duplicate, crossed }
   }
@@ -132,7 +141,7 @@ export class Budget {
    */
   async release(requestId: string, { failed = false }: { readonly failed?: boolean } = {}): Promise<boolean> {
     const { rows } = await this.#evenIfSuspended(sql<{ released: boolean }>`
-      select rowhouse.release(${requestId}, ${failed}) as released`)
+      select rowhouse.release(${parseCallId(requestId)}, ${failed}) as released`)
     return rows[0]!.released
   }
 
@@ -145,7 +154,7 @@ export class Budget {
    */
   async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
     const { rows } = await sql<{ until: Date }>`
-      select rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)}) as until
+      select rowhouse.extend_lease(${parseCallId(requestId)}, ${parseLease(leaseMs)}) as until
     `.execute(this.#executor.calls)
     return rows[0]!.until
   }
