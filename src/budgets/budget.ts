@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { withRetry } from '../context/retry.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
@@ -98,9 +99,9 @@ export class Budget {
     parseName(rateLimit, 'The name of the rate limit')
     parseName(subject, 'The subject of the rate limit')
     parseCircuit(circuit)
-    const { rows } = await sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
+    const { rows } = await this.#run(sql<{ answer: AdmissionRow | (DenialRow & { admitted: false }) }>`
       select rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit}) as answer
-    `.execute(this.#executor.calls)
+    `)
     const { answer } = rows[0]!
     if (!answer.admitted) throw denialError(answer)
     const { cost, currency, duplicate } = answer
@@ -153,9 +154,9 @@ export class Budget {
    * Errors: `reservation_expired`, after which the call should stop; `unknown_request`, `request_settled`.
    */
   async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
-    const { rows } = await sql<{ until: Date }>`
+    const { rows } = await this.#run(sql<{ until: Date }>`
       select rowhouse.extend_lease(${parseCallId(requestId)}, ${parseLease(leaseMs)}) as until
-    `.execute(this.#executor.calls)
+    `)
     return rows[0]!.until
   }
 
@@ -190,10 +191,16 @@ export class Budget {
     return rows.map((row) => ({ ...row, reason: row.reason ?? undefined, retryAt: row.retryAt ?? undefined }))
   }
 
+  /** One statement; outside of a transaction again when the database ended it for another one (deadlock): it did nothing then. */
+  #run<Row>(statement: RawBuilder<Row>) {
+    const retry = this.#isInTransaction() ? undefined : RETRY
+    return withRetry(retry, undefined, () => statement.execute(this.#executor.calls))
+  }
+
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
   async #evenIfSuspended<Row>(statement: RawBuilder<Row>) {
     try {
-      return await statement.execute(this.#executor.calls)
+      return await this.#run(statement)
     } catch (error) {
       const refused = error instanceof TenantSuspendedError || error instanceof TenantInactiveError
       if (!refused || this.#settlingDb === undefined) throw error
@@ -201,6 +208,9 @@ export class Budget {
     }
   }
 }
+
+/** A transaction of the application may hold rows of its own and the account in another order. */
+const RETRY = { attempts: 5, initialDelayMs: 5 }
 
 interface AdmissionRow {
   readonly admitted: true
