@@ -3,7 +3,15 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { withRetry } from '../context/retry.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
-import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import type {
+  Admission,
+  AdmitRequest,
+  CircuitStatus,
+  GivenBack,
+  QuotaStatus,
+  Settlement,
+  SettleOptions,
+} from './budget-types.ts'
 import { detailsToJson, parseCallId, parseCircuit, parseName, parsePart } from './call-arguments.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
@@ -158,6 +166,28 @@ export class Budget {
       select rowhouse.extend_lease(${parseCallId(requestId)}, ${parseLease(leaseMs)}) as until
     `)
     return rows[0]!.until
+  }
+
+  /**
+   * Gives back what went away: seats, stored bytes, documents, whatever a quota of the period `total` counts; never more
+   * than was used, and never money or tokens. Repeating it with its event id changes nothing; the id may be the one with
+   * which it was used.
+   *
+   * SQL: `select rowhouse.give_back('seat-ann', '{"seats": 1}')`
+   *
+   * Errors: `invalid_amount` for what can't be given back.
+   *
+   * @example
+   * ```ts
+   * await acme.budget.run({ requestId: 'seat-ann', units: { seats: 1 } }, () => work(db))
+   * await acme.budget.giveBack('seat-ann', { seats: 1 })
+   * ```
+   */
+  async giveBack(eventId: string, units: Units): Promise<GivenBack> {
+    const { rows } = await this.#run(sql<{ answer: GivenBack }>`
+      select rowhouse.give_back(${parseCallId(eventId, 'The event id')}, ${unitsToJson(units)}::jsonb) as answer
+    `)
+    return rows[0]!.answer
   }
 
   /**
