@@ -275,23 +275,37 @@ comment on function rowhouse.give_back_quotas(text, text[], timestamptz[], numer
   'Takes amounts out of what is reserved; they may be of several calls.';
 
 create or replace function rowhouse.book_quotas(
-  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[], p_soft_limits numeric[]
+  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[], p_soft_limits numeric[],
+  p_hard_limits numeric[] default null
 ) returns boolean
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_now timestamptz := clock_timestamp();
   v_crosses boolean;
 begin
   with booked as (
     update rowhouse.quota_counters c
       set reserved = c.reserved - b.given_back,
-        settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
-        overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
+        allowance = case when p_hard_limits is null then c.allowance
+          when b.hard_limit is not null then greatest(b.hard_limit, c.settled + c.reserved - b.given_back) end,
+        settled = least(c.settled + c.overrun + b.used, greatest(c.settled, coalesce(
+          case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity') - c.reserved + b.given_back - w.held)),
+        overrun = greatest(c.settled + c.overrun + b.used - greatest(c.settled, coalesce(
+          case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity') - c.reserved + b.given_back - w.held), 0)
       from (
-        -- Side by side: as functions in from, each array would become a table first.
-        select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
-            unnest(p_used) as used, unnest(p_soft_limits) as soft_limit) b
+          -- Side by side: as functions in from, each array would become a table first.
+          select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
+              unnest(p_used) as used, unnest(p_soft_limits) as soft_limit, unnest(p_hard_limits) as hard_limit) b
+        cross join lateral (
+          -- Sixtieths of one window share its limit: what the others hold is no room for this one.
+          select coalesce(sum(o.settled + o.reserved), 0) as held
+            from rowhouse.quotas q
+            join rowhouse.quota_counters o
+              on o.tenant_id = p_tenant and o.name = q.name and o.period_start <> b.period_start
+                and o.period_start >= rowhouse.rolling_bucket(q.window_ms, v_now, q.window_ms)
+            where q.name = b.name and q.period = 'rolling') w
       where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start
         and (b.given_back <> 0 or b.used <> 0)
       returning c.settled + c.overrun >= b.soft_limit as crosses)
@@ -300,8 +314,8 @@ begin
 end
 $$;
 
-comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[]) is
-  'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. Says whether a soft limit is used up.';
+comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]) is
+  'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. p_hard_limits: the limits as they are now (null: none), for what was not admitted; without them the allowances hold. Says whether a soft limit is used up.';
 
 create or replace function rowhouse.note_crossed_limits(p_account record, p_names text[]) returns text[]
   language plpgsql volatile
@@ -331,7 +345,7 @@ revoke execute on function
   rowhouse.effective_quotas(text, text, text, timestamptz),
   rowhouse.quota_status(), rowhouse.lock_account(text[]), rowhouse.open_account(text[]),
   rowhouse.begin_periods(record, text[], timestamptz[], numeric[]), rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]),
-  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[]),
+  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]),
   rowhouse.note_crossed_limits(record, text[])
   from public;
 grant execute on function

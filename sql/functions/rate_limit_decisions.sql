@@ -198,7 +198,7 @@ comment on function rowhouse.add_rate_counter(text, text, text) is 'Adds an empt
 
 create or replace function rowhouse.take_rate_limit(
   p_limit text, p_limits bigint[], p_lengths bigint[], p_bursts bigint[],
-  p_subjects text[], p_costs bigint[], p_calls integer[], p_hold_ms integer default 0
+  p_subjects text[], p_costs bigint[], p_calls integer[], p_hold_ms integer default 0, p_in_transaction boolean default false
 ) returns table (call integer, admitted integer, decided_at bigint, windows jsonb)
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
@@ -208,7 +208,8 @@ create or replace function rowhouse.take_rate_limit(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
+  -- A transaction that goes on holds its counters, and may admit a call later, which takes the account before a counter.
+  v_tenant text := case when p_in_transaction then (rowhouse.lock_account()).tenant else rowhouse.enter_tenant_write() end;
   v_name text := p_limit;
   v_limits bigint[] := p_limits;
   v_lengths bigint[] := p_lengths;
@@ -280,8 +281,8 @@ begin
 end
 $$;
 
-comment on function rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer) is
-  'Decides on calls of one limit, for several subjects at once: p_calls[i] calls of p_costs[i] each for p_subjects[i]; with 0 calls only looks. p_limit: the name of a stored limit; p_limits, p_lengths (ms, ascending; negative: gcra) and p_bursts: windows in its place, which need no name. p_hold_ms: what is admitted may be spent within this time, and counts until a window after it. Returns for each how many of the calls are admitted (null: the cost is above a limit), when that was decided in microseconds since 1970, and the windows as decide_rate_limit tells them. Raises RH041 (windows), RH042 (cost below 1), RH043 (unknown limit).';
+comment on function rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer, boolean) is
+  'Decides on calls of one limit, for several subjects at once: p_calls[i] calls of p_costs[i] each for p_subjects[i]; with 0 calls only looks. p_limit: the name of a stored limit; p_limits, p_lengths (ms, ascending; negative: gcra) and p_bursts: windows in its place, which need no name. p_hold_ms: what is admitted may be spent within this time, and counts until a window after it. p_in_transaction: the transaction goes on after this statement, so it takes the account of the tenant first, as all that admits calls does: no two transactions wait for each other. Returns for each how many of the calls are admitted (null: the cost is above a limit), when that was decided in microseconds since 1970, and the windows as decide_rate_limit tells them. Raises RH041 (windows), RH042 (cost below 1), RH043 (unknown limit).';
 
 create or replace function rowhouse.rate_limit(
   p_subject text default '', p_cost bigint default 1, p_limit text default 'requests', p_windows jsonb default null,
@@ -299,7 +300,7 @@ begin
   select p.limits, p.lengths, p.bursts into v_given from rowhouse.parse_rate_windows(p_windows) p where p_windows is not null;
   select t.admitted, t.windows into v_taken
     from rowhouse.take_rate_limit(case when p_windows is null then p_limit end, v_given.limits, v_given.lengths, v_given.bursts,
-      array[p_subject], array[p_cost], array[case when p_take then 1 else 0 end]) t;
+      array[p_subject], array[p_cost], array[case when p_take then 1 else 0 end], 0, p_take) t;
   if v_taken.admitted is null then
     raise exception using errcode = 'RH042',
       message = format('the cost %s is above the limit of %s, so it could never be admitted', p_cost, v_taken.windows #> '{0,0}'),
@@ -323,10 +324,10 @@ revoke execute on function
   rowhouse.thin_rate_log(bigint[], bigint),
   rowhouse.decide_rate_limit(bigint[], bigint, bigint[], bigint[], bigint[], bigint, integer, bigint),
   rowhouse.drop_idle_rate_counters(text, integer), rowhouse.add_rate_counter(text, text, text),
-  rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer),
+  rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer, boolean),
   rowhouse.rate_limit(text, bigint, text, jsonb, boolean)
   from public;
 grant execute on function
-  rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer),
+  rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer, boolean),
   rowhouse.rate_limit(text, bigint, text, jsonb, boolean)
   to rowhouse_app;

@@ -225,13 +225,26 @@ begin
         ('reserved is not what calls at work hold', p.reserved, p.held),
         ('settled and overrun are not what usage events say', p.settled + p.overrun, p.used),
         ('settled and reserved pass the allowance', greatest(p.settled + p.reserved, p.allowance), p.allowance),
-        ('there is overrun although there is room', case when p.settled + p.reserved < p.allowance then p.overrun else 0 end, 0)
+        -- Of rolling quotas it stays where it was booked when others leave the window.
+        ('there is overrun although there is room', case when p.settled + p.reserved < p.allowance
+          and not exists (select from rowhouse.quotas q where q.name = p.name and q.period = 'rolling') then p.overrun else 0 end, 0)
       ) d (difference, counted, expected)
       where d.counted <> d.expected
         -- Counters of rolling quotas are swept when they count nothing any more.
         and not exists (
           select from rowhouse.quotas q
-            where q.name = p.name and p.period_start < clock_timestamp() - q.window_ms * interval '1 millisecond');
+            where q.name = p.name and p.period_start < clock_timestamp() - q.window_ms * interval '1 millisecond')
+    union all
+    select w.name, w.period_start, 'the window of a rolling quota passes its allowance', w.held, w.allowance
+      from (
+        select c.name, max(c.period_start) as period_start, sum(c.settled + c.reserved) as held,
+            case when bool_and(c.allowance is not null) then max(c.allowance) end as allowance
+          from rowhouse.quotas q
+          join counters c
+            on c.name = q.name and c.period_start >= rowhouse.rolling_bucket(q.window_ms, clock_timestamp(), q.window_ms)
+          where q.period = 'rolling'
+          group by c.name) w
+      where w.held > w.allowance;
 end
 $$;
 

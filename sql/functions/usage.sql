@@ -32,6 +32,7 @@ declare
   v_call rowhouse.reservations;
   v_measured record;
   v_used numeric[];
+  v_limits numeric[];
 begin
   select u.* into v_event
     from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_event_id and u.part = '';
@@ -55,19 +56,14 @@ begin
   end if;
   v_measured := rowhouse.measure_units(p_units, v_call.prices, 1);
   -- It is used already, so it is booked whether or not there is room.
-  insert into rowhouse.quota_counters as c (tenant_id, name, period_start, allowance)
-    select v_tenant, e.name, e.period_start, e.hard_limit
-      from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_call.admitted_at) e
-      where e.period <> 'request' and v_measured.amounts ? e.metric
-    on conflict (tenant_id, name, period_start) do update
-      set allowance = case when excluded.allowance is not null then greatest(excluded.allowance, c.settled + c.reserved) end;
   select coalesce(array_agg(e.name), '{}'), coalesce(array_agg(e.period_start), '{}'),
-      coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}')
-    into v_call.quotas, v_call.periods, v_used
+      coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}'), coalesce(array_agg(e.hard_limit), '{}')
+    into v_call.quotas, v_call.periods, v_used, v_limits
     from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_call.admitted_at) e
     where e.period <> 'request' and v_measured.amounts ? e.metric;
+  perform rowhouse.begin_periods(v_account, v_call.quotas, v_call.periods, v_limits);
   perform rowhouse.add_usage_event(v_call, '', p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
-  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null);
+  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
   return rowhouse.settlement_json(p_event_id, '', v_measured.cost, v_account.currency, false,
     rowhouse.note_crossed_limits(v_account, v_call.quotas));
 end

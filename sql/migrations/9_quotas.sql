@@ -39,7 +39,13 @@ insert into rowhouse.quotas (name, metric, period) values
   ('concurrency', 'slots', 'total'),
   ('tokens_per_day', 'tokens', 'day'),
   ('tokens_per_month', 'tokens', 'month'),
-  ('money_per_month', 'money', 'month');
+  ('money_per_month', 'money', 'month'),
+  -- Without limits until somebody sets them.
+  ('requests_per_day', 'requests', 'day'),
+  ('requests_per_month', 'requests', 'month'),
+  ('documents', 'documents', 'total'),
+  ('seats', 'seats', 'total'),
+  ('stored_bytes', 'stored_bytes', 'total');
 
 insert into rowhouse.quota_defaults (tier, name, hard_limit, soft_limit)
   select t.tier, q.name, q.hard_limit, case when q.name <> 'concurrency' then q.hard_limit * 0.8 end

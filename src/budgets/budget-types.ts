@@ -59,6 +59,14 @@ export interface Settlement {
   readonly crossed: readonly string[]
 }
 
+/** What was given back of things that went away. */
+export interface GivenBack {
+  /** By unit, as the database names it; less than asked for when no more was used. */
+  readonly givenBack: Readonly<Record<string, number>>
+  /** Whether it had been given back before; nothing was booked now. */
+  readonly duplicate: boolean
+}
+
 /** Why a quota or a budget refused a call. */
 export interface QuotaDenial {
   readonly quota: string

@@ -1,8 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { withRetry } from '../context/retry.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
-import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
+import type {
+  Admission,
+  AdmitRequest,
+  CircuitStatus,
+  GivenBack,
+  QuotaStatus,
+  Settlement,
+  SettleOptions,
+} from './budget-types.ts'
+import { detailsToJson, parseCallId, parseCircuit, parseName, parsePart } from './call-arguments.ts'
 import { callAlone, callTogether } from './call-lane.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
@@ -57,10 +67,13 @@ export class Budget {
    * while `fn` runs; `signal` of the call aborts when it could not be.
    *
    * What `fn` reported is settled, also when it fails. If it fails without having reported anything, all is given back;
-   * if it ends without, the reserved worst case is settled: nothing is free by accident.
+   * if it ends without, the reserved worst case is settled: nothing is free by accident. Nor is a call whose settlement
+   * is refused, for a unit without a price or details that are none: its worst case is booked without them, and then the
+   * refusal is thrown.
    *
    * Errors besides those of {@link admit}: what `fn` throws; `invalid_argument` inside `withTenant`, whose transaction
-   * would stay open. When the settlement can't be written for a while it is tried again; then its error is thrown.
+   * would stay open. When the settlement can't be written for a while it is tried again; then its error is thrown. If
+   * `fn` failed as well it is an `AggregateError` of both.
    *
    * @example
    * ```ts
@@ -94,6 +107,11 @@ export class Budget {
   async admit(request: AdmitRequest = {}): Promise<Admission> {
     const { requestId = randomUUID(), model = null, units = {}, leaseMs = DEFAULT_LEASE_MS } = request
     const { rateLimit = 'requests', subject = '', circuit = '' } = request
+    parseCallId(requestId)
+    parseName(model, 'The model')
+    parseName(rateLimit, 'The name of the rate limit')
+    parseName(subject, 'The subject of the rate limit')
+    parseCircuit(circuit)
     const answer = await this.#call(sql<AdmissionRow | (DenialRow & { admitted: false })>`
       rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit})`)
     if (!answer.admitted) throw denialError(answer)
@@ -118,9 +136,9 @@ export class Budget {
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
     const { part = '', kind, provider, latencyMs, metadata, failed } = options
-    const details = JSON.stringify({ kind, provider, latencyMs, metadata, failed })
+    const details = detailsToJson({ kind, provider, latencyMs, metadata, failed })
     const { cost, currency, duplicate, crossed } = await this.#callEvenIfSuspended(sql<Settlement>`
-      rowhouse.settle(${requestId}, ${unitsToJson(units)}::jsonb, ${part}, ${details}::jsonb)`)
+      rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${details}::jsonb)`)
     return { requestId, cost, currency, duplicate, crossed }
   }
 
@@ -133,7 +151,7 @@ export class Budget {
    * Errors: `unknown_request`, `request_settled`.
    */
   async release(requestId: string, { failed = false }: { readonly failed?: boolean } = {}): Promise<boolean> {
-    return this.#callEvenIfSuspended(sql<boolean>`rowhouse.release(${requestId}, ${failed})`)
+    return this.#callEvenIfSuspended(sql<boolean>`rowhouse.release(${parseCallId(requestId)}, ${failed})`)
   }
 
   /**
@@ -144,7 +162,27 @@ export class Budget {
    * Errors: `reservation_expired`, after which the call should stop; `unknown_request`, `request_settled`.
    */
   async extend(requestId: string, leaseMs: number = DEFAULT_LEASE_MS): Promise<Date> {
-    return this.#call(sql<Date>`rowhouse.extend_lease(${requestId}, ${parseLease(leaseMs)})`)
+    return this.#call(sql<Date>`rowhouse.extend_lease(${parseCallId(requestId)}, ${parseLease(leaseMs)})`)
+  }
+
+  /**
+   * Gives back what went away: seats, stored bytes, documents, whatever a quota of the period `total` counts; never more
+   * than was used, and never money or tokens. Repeating it with its event id changes nothing; the id may be the one with
+   * which it was used.
+   *
+   * SQL: `select rowhouse.give_back('seat-ann', '{"seats": 1}')`
+   *
+   * Errors: `invalid_amount` for what can't be given back.
+   *
+   * @example
+   * ```ts
+   * await acme.budget.run({ requestId: 'seat-ann', units: { seats: 1 } }, () => work(db))
+   * await acme.budget.giveBack('seat-ann', { seats: 1 })
+   * ```
+   */
+  async giveBack(eventId: string, units: Units): Promise<GivenBack> {
+    return this.#call(sql<GivenBack>`
+      rowhouse.give_back(${parseCallId(eventId, 'The event id')}, ${unitsToJson(units)}::jsonb)`)
   }
 
   /**
@@ -178,9 +216,13 @@ export class Budget {
     return rows.map((row) => ({ ...row, reason: row.reason ?? undefined, retryAt: row.retryAt ?? undefined }))
   }
 
-  /** Inside `withTenant` a call is part of its transaction; outside it may share one with others of the tenant. */
+  /**
+   * Inside `withTenant` a call is part of its transaction; outside it may share one with others of the tenant, and is made
+   * again when the database ended it for another one (deadlock): it did nothing then.
+   */
   async #call<T>(call: RawBuilder<T>): Promise<T> {
-    return this.#isInTransaction() ? callAlone(this.#executor.calls, call) : callTogether(this.#executor.calls, call)
+    if (this.#isInTransaction()) return callAlone(this.#executor.calls, call)
+    return withRetry(RETRY, undefined, () => callTogether(this.#executor.calls, call))
   }
 
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
@@ -194,6 +236,9 @@ export class Budget {
     }
   }
 }
+
+/** A transaction of the application may hold rows of its own and the account in another order. */
+const RETRY = { attempts: 5, initialDelayMs: 5 }
 
 interface AdmissionRow {
   readonly admitted: true

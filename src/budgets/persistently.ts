@@ -6,6 +6,12 @@ import { DEFAULT_MAX_PAUSE_MS } from '../placements/max-pause.ts'
 const ATTEMPTS = 5
 const FIRST_PAUSE_MS = 50
 
+/** Whether the database refuses the values of a statement (classes 22, 23 and 54), which it would do again. */
+export function isStatementRefused(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' && /^(22|23|54)[0-9A-Z]{3}$/.test(code)
+}
+
 /** Repeats what the database answers once, however often it is asked, while it fails for a reason that may pass. */
 export async function persistently<T>(run: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
@@ -13,7 +19,7 @@ export async function persistently<T>(run: () => Promise<T>): Promise<T> {
       return await run()
     } catch (error) {
       const isFinal = error instanceof RowhouseError && (!error.retryable || error.httpStatus < 500)
-      if (isFinal || attempt === ATTEMPTS) throw error
+      if (isFinal || isStatementRefused(error) || attempt === ATTEMPTS) throw error
       await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random()))
     }
   }

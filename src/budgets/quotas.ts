@@ -41,13 +41,16 @@ export interface Quotas {
   /**
    * Defines what a quota counts; it limits nothing until a tier or a tenant has a limit. Repeating it changes nothing.
    *
-   * SQL: `select rowhouse.define_quota('seats', 'seats', 'total')`
+   * `concurrency`, `tokens_per_day`, `tokens_per_month`, `money_per_month`, `requests_per_day`, `requests_per_month`,
+   * `documents`, `seats` and `stored_bytes` are defined already; the last five have no limits by tier.
+   *
+   * SQL: `select rowhouse.define_quota('gpu_seconds_per_day', 'gpu_seconds', 'day')`
    *
    * Errors: `invalid_quota`.
    *
    * @example
    * ```ts
-   * await rowhouse.quotas.define('seats', { metric: 'seats', period: 'total' })
+   * await rowhouse.quotas.define('gpu_seconds_per_day', { metric: 'gpu_seconds', period: 'day' })
    * await rowhouse.quotas.setDefault('starter', 'seats', { limit: 10, softLimit: 8 })
    * ```
    */

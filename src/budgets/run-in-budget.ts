@@ -1,8 +1,10 @@
 import { createRowhouseError, RowhouseError } from '../errors.ts'
 import type { Budget } from './budget.ts'
 import type { AdmitRequest, SettleDetails, Settlement } from './budget-types.ts'
+import { detailsToJson } from './call-arguments.ts'
 import { bookPersistently, persistently } from './persistently.ts'
-import { addUnits, type Units, unitsToJson } from './units.ts'
+import { settleForCertain } from './settle-for-certain.ts'
+import { addUnits, largerUnits, remainingUnits, type Units, unitsToJson } from './units.ts'
 
 /** How long a call may take before its reservation is given back, unless it is kept alive. */
 export const DEFAULT_LEASE_MS = 60_000
@@ -11,6 +13,8 @@ export const DEFAULT_LEASE_MS = 60_000
 export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs' | 'failed'> {
   /** Aborts the signal of the call; one that aborts before the admission refuses it. */
   readonly signal?: AbortSignal | undefined
+  /** Told what was booked when the call ended, with the quotas whose soft limit that crossed. */
+  readonly onSettled?: ((settlement: Settlement) => void) | undefined
 }
 
 /** What a function inside the budget gets. */
@@ -18,7 +22,7 @@ export interface RunningCall {
   readonly requestId: string
   /** Aborts when the caller gives up, or when the reservation was lost. */
   readonly signal: AbortSignal
-  /** Says what was used. Several reports add up. */
+  /** Says what was used. Several reports add up. After one that is refused, at least the worst case is booked. */
   report(units: Units): void
   /** Books what was used so far, and was not reported otherwise, under a name; repeating it changes nothing. */
   settlePart(part: string, units: Units): Promise<Settlement>
@@ -29,34 +33,50 @@ export type BudgetCallback<T> = (call: RunningCall) => T | Promise<T>
 /** Admits a call, runs it with a lease that is kept alive, and settles it. */
 export async function runInBudget<T>(
   budget: Budget,
-  { signal, kind, provider, metadata, ...request }: RunRequest & { readonly requestId: string },
+  { signal, kind, provider, metadata, onSettled, ...request }: RunRequest & { readonly requestId: string },
   fn: BudgetCallback<T>,
 ): Promise<T> {
   signal?.throwIfAborted()
   const { requestId, leaseMs = DEFAULT_LEASE_MS, units: worstCase = {} } = request
+  const details = { kind, provider, metadata }
+  // What the settlement would refuse is refused before the call runs.
+  detailsToJson(details)
   await admitOnce(budget, request)
   const lost = new AbortController()
   const stopKeepingAlive = keepAlive(budget, requestId, leaseMs, lost)
   const begun = performance.now()
   let reported: Units | undefined
-  let parts = 0
-  const settle = (units: Units, failed: boolean) => {
+  let inParts: Units | undefined
+  /** Something was used of which nobody knows how much. */
+  let refused = false
+  const settle = async (units: Units, failed: boolean) => {
     const latencyMs = Math.round(performance.now() - begun)
-    return bookPersistently(() => budget.settle(requestId, units, { kind, provider, metadata, latencyMs, failed }))
+    const rest = remainingUnits(worstCase, inParts ?? {})
+    const used = refused ? largerUnits(units, rest) : units
+    const settlement = await settleForCertain(budget, requestId, used, { ...details, latencyMs, failed }, rest)
+    onSettled?.(settlement)
   }
   const call: RunningCall = {
     requestId,
     signal: signal === undefined ? lost.signal : AbortSignal.any([signal, lost.signal]),
     report: (units) => {
-      unitsToJson(units)
+      try {
+        unitsToJson(units)
+      } catch (error) {
+        refused = true
+        throw error
+      }
       reported = addUnits(reported ?? {}, units)
     },
     settlePart: async (part, units) => {
-      const settlement = await bookPersistently(() =>
-        budget.settle(requestId, units, { part, kind, provider, metadata }),
-      )
-      parts++
-      return settlement
+      try {
+        const settlement = await bookPersistently(() => budget.settle(requestId, units, { ...details, part }))
+        if (!settlement.duplicate) inParts = addUnits(inParts ?? {}, units)
+        return settlement
+      } catch (error) {
+        refused = true
+        throw error
+      }
     },
   }
   try {
@@ -66,12 +86,20 @@ export async function runInBudget<T>(
     } catch (error) {
       // That the caller gave up says nothing about the provider.
       const failed = !call.signal.aborted
-      // The error of the call matters more than one of the books; what can't be given back now expires by itself.
-      if (reported !== undefined || parts > 0) await settle(reported ?? {}, failed).catch(() => {})
-      else await bookPersistently(() => budget.release(requestId, { failed })).catch(() => {})
+      if (reported === undefined && inParts === undefined && !refused) {
+        // What can't be given back now expires by itself.
+        await bookPersistently(() => budget.release(requestId, { failed })).catch(() => {})
+        throw error
+      }
+      await settle(reported ?? {}, failed).catch((settlementError: unknown) => {
+        throw new AggregateError(
+          [error, settlementError],
+          'The call failed, and so did the settlement of what it had used.',
+        )
+      })
       throw error
     }
-    await settle(reported ?? (parts > 0 ? {} : worstCase), false)
+    await settle(reported ?? (inParts === undefined ? worstCase : {}), false)
     return result
   } finally {
     stopKeepingAlive()

@@ -67,6 +67,26 @@ export function unitsToJson(units: Units): string {
   return `{${members.join(',')}}`
 }
 
+/** Of each unit the larger amount. */
+export function largerUnits(units: Units, other: Units): Units {
+  const larger: Record<string, number | string | undefined> = { ...units }
+  for (const [unit, amount] of Object.entries(other)) {
+    if (amount !== undefined && Number(amount) > Number(larger[unit] ?? 0)) larger[unit] = amount
+  }
+  return larger
+}
+
+/** What is left of units after others were taken from them; never less than nothing. */
+export function remainingUnits(units: Units, taken: Units): Units {
+  const remaining: Record<string, number | string> = {}
+  for (const [unit, amount] of Object.entries(units)) {
+    if (amount === undefined) continue
+    const rest = toTrillionths(unit, amount) - toTrillionths(unit, taken[unit] ?? 0)
+    if (rest > 0n) remaining[unit] = fromTrillionths(rest)
+  }
+  return remaining
+}
+
 /** Adds units that were used one after another. */
 export function addUnits(units: Units, more: Units): Units {
   const sum: Record<string, number | string | undefined> = { ...units }
@@ -80,10 +100,16 @@ export function addUnits(units: Units, more: Units): Units {
 
 function addAmounts(unit: string, one: number | string, other: number | string): number | string {
   if (typeof one === 'number' && typeof other === 'number') return one + other
-  const billionths = (amount: number | string) => {
-    const [whole, decimals = ''] = parseAmount(unit, amount).split('.')
-    return BigInt(whole! + decimals.padEnd(12, '0'))
-  }
-  const digits = String(billionths(one) + billionths(other)).padStart(13, '0')
+  return fromTrillionths(toTrillionths(unit, one) + toTrillionths(unit, other))
+}
+
+/** The smallest amount there is: twelve decimals. */
+function toTrillionths(unit: string, amount: number | string): bigint {
+  const [whole, decimals = ''] = parseAmount(unit, amount).split('.')
+  return BigInt(whole! + decimals.padEnd(12, '0'))
+}
+
+function fromTrillionths(amount: bigint): string {
+  const digits = String(amount).padStart(13, '0')
   return `${digits.slice(0, -12)}.${digits.slice(-12)}`
 }

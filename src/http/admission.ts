@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { bookPersistently } from '../budgets/persistently.ts'
 import { DEFAULT_LEASE_MS } from '../budgets/run-in-budget.ts'
+import { settleForCertain } from '../budgets/settle-for-certain.ts'
 import type { Units } from '../budgets/units.ts'
 import { createRowhouseError, RateLimitedError } from '../errors.ts'
 import type { RateLimitWindow } from '../rate-limits/rate-limit-options.ts'
@@ -43,7 +44,10 @@ export interface RequestQuota {
    * round trip to the database. Default false.
    */
   readonly advertise?: boolean | undefined
-  /** Told when what a request used could not be booked. Its reservation then ends by itself. */
+  /**
+   * Told when what a request used could not be booked: when it was refused, such as a unit without a price, all that was
+   * reserved is booked in its place; otherwise the reservation ends by itself.
+   */
   readonly onError?: ((error: unknown) => void) | undefined
 }
 
@@ -113,11 +117,8 @@ export async function reserveQuota(
   const finish = async (status: number) => {
     const used = reportedUsage(tenantRequest) ?? (status >= 500 ? undefined : requested)
     try {
-      await bookPersistently<unknown>(() =>
-        used === undefined
-          ? budget.release(requestId, { failed: true })
-          : budget.settle(requestId, used, { kind: 'request', failed: status >= 500 }),
-      )
+      if (used === undefined) await bookPersistently(() => budget.release(requestId, { failed: true }))
+      else await settleForCertain(budget, requestId, used, { kind: 'request', failed: status >= 500 }, requested)
     } catch (error) {
       onError?.(error)
     } finally {

@@ -109,12 +109,9 @@ export class RateLimitLease {
 
   async #takeSlice(size: number, ttlMs: number): Promise<void> {
     const since = now()
-    const [decision] = await takeRateLimit(
-      this.#db,
-      this.#rule,
-      [{ subject: this.#subject, cost: 1, calls: size }],
-      ttlMs,
-    )
+    const [decision] = await takeRateLimit(this.#db, this.#rule, [{ subject: this.#subject, cost: 1, calls: size }], {
+      holdMs: ttlMs,
+    })
     const { admitted, decidedAt, windows } = decision!
     this.#left = admitted ?? 0
     this.#slice = { since, forMs: ttlMs, decidedAt, windows }

@@ -33,8 +33,8 @@ export interface EffectiveRateLimit {
  * All windows of a limit hold at once: a call is admitted by all of them, or counted by none. Decisions are made by the
  * database, on its clock. Concurrent calls of one process go to it together, in one statement and one round trip.
  *
- * Inside `withTenant` calls join the transaction: others wait for the counter until it ends, and a rollback gives back
- * what was used. Prefer `rowhouse.tenant(id).rateLimiter`, before the transaction.
+ * Inside `withTenant` calls join the transaction: others wait for the counter until it ends, as calls do that budgets
+ * admit, and a rollback gives back what was used. Prefer `rowhouse.tenant(id).rateLimiter`, before the transaction.
  *
  * Calls that the database denies are in the audit trail of the tenant, at most one a minute for each limit, unless the
  * transaction that they join is rolled back: {@link AuditLog.denials}.
@@ -80,7 +80,7 @@ export class RateLimiter {
     const rule = parseRule(options)
     const lease = parseLease(options.lease)
     if (this.#dispatcher === undefined || this.#dispatcher.isInTransaction(this.#executor.tenantId)) {
-      const [decision] = await takeRateLimit(this.#executor.db, rule, [{ ...call, calls: 1 }])
+      const [decision] = await takeRateLimit(this.#executor.db, rule, [{ ...call, calls: 1 }], { inTransaction: true })
       return answer(decision!, 0)
     }
     if (lease !== undefined) {

@@ -10,6 +10,13 @@ export interface RateLimitCalls {
   readonly calls: number
 }
 
+interface TakeOptions {
+  /** What is admitted may be spent within this time. */
+  readonly holdMs?: number
+  /** Whether the transaction goes on: then it takes the account of the tenant before the counter. */
+  readonly inTransaction?: boolean
+}
+
 interface DecisionRow {
   readonly call: number
   readonly admitted: number | null
@@ -22,12 +29,12 @@ export async function takeRateLimit(
   db: Kysely<any>,
   { name, windows }: RateLimitRule,
   calls: readonly RateLimitCalls[],
-  holdMs = 0,
+  { holdMs = 0, inTransaction = false }: TakeOptions = {},
 ): Promise<RateLimitDecision[]> {
   const { rows } = await sql<DecisionRow>`
     select call, admitted, decided_at, windows from rowhouse.take_rate_limit(
       ${name}, ${windows?.limits ?? null}, ${windows?.lengths ?? null}, ${windows?.bursts ?? null},
-      ${calls.map(({ subject }) => subject)}, ${calls.map(({ cost }) => cost)}, ${calls.map((call) => call.calls)}, ${holdMs})
+      ${calls.map(({ subject }) => subject)}, ${calls.map(({ cost }) => cost)}, ${calls.map((call) => call.calls)}, ${holdMs}, ${inTransaction})
   `.execute(db)
   const decisions: RateLimitDecision[] = []
   for (const { call, admitted, decided_at, windows: states } of rows) {

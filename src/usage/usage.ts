@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import type { SettleDetails, Settlement } from '../budgets/budget-types.ts'
+import { detailsToJson, parseCallId, parseName } from '../budgets/call-arguments.ts'
 import { type Units, unitsToJson } from '../budgets/units.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
@@ -51,7 +52,9 @@ export class Usage {
    */
   async record(eventId: string, units: Units, options: RecordUsageOptions = {}): Promise<Settlement> {
     const { model = null, occurredAt = null, kind, provider, latencyMs, metadata } = options
-    const details = JSON.stringify({ kind, provider, latencyMs, metadata })
+    parseCallId(eventId, 'The event id')
+    parseName(model, 'The model')
+    const details = detailsToJson({ kind, provider, latencyMs, metadata })
     const { rows } = await sql<{ answer: Settlement }>`
       select rowhouse.record_usage(${eventId}, ${unitsToJson(units)}::jsonb, ${model}, ${details}::jsonb,
         ${occurredAt}::timestamptz) as answer

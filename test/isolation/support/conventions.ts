@@ -23,6 +23,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   admit: 'the same, for reservations',
   settle: 'the same, for usage events',
   release: 'the same, for reservations',
+  give_back: 'the same, for usage events with negative amounts',
   extend_lease: 'the same, for reservations',
   authenticate_api_key: 'reads digests, which the application may not; works as the tenant of the transaction',
   refuse_unknown_key:
