@@ -129,6 +129,7 @@ comment on function rowhouse.begin_demotion(text) is
 create or replace function rowhouse.drop_detached(p_partition regclass) returns void
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
+  set lock_timeout = 0
 as $$
 declare
   v_deadline timestamptz := clock_timestamp() + interval '60 seconds';
