@@ -208,7 +208,8 @@ create or replace function rowhouse.take_rate_limit(
   set jit = off
 as $$
 declare
-  v_tenant text := rowhouse.enter_tenant_write();
+  v_tenant text;
+  v_timeout integer;
   v_name text := p_limit;
   v_limits bigint[] := p_limits;
   v_lengths bigint[] := p_lengths;
@@ -220,6 +221,13 @@ declare
   v_busy_until bigint;
   v_sweep_at timestamptz;
 begin
+  -- As in lock_account, because the client leaves rowhouse.enter out: nothing here waits longer than the tenant may.
+  select least(t.timeouts[1], t.timeouts[2]) into v_timeout
+    from rowhouse.tenants t where t.tenant_id = rowhouse.current_tenant() and current_setting('lock_timeout') = '0';
+  if v_timeout is not null then
+    execute format('set local lock_timeout = %s', v_timeout);
+  end if;
+  v_tenant := rowhouse.enter_tenant_write();
   if v_limits is null then
     select f.limits, f.lengths, f.bursts into v_limits, v_lengths, v_bursts from rowhouse.find_rate_limit(v_tenant, p_limit) f;
   else
@@ -270,6 +278,9 @@ begin
     end if;
     return next;
   end loop;
+  if v_timeout is not null then
+    set local lock_timeout = 0;
+  end if;
 end
 $$;
 
