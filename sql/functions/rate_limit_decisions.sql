@@ -208,8 +208,8 @@ create or replace function rowhouse.take_rate_limit(
   set jit = off
 as $$
 declare
-  -- A transaction that goes on holds its counters, and may admit a call later, which takes the account before a counter.
-  v_tenant text := case when p_in_transaction then (rowhouse.lock_account()).tenant else rowhouse.enter_tenant_write() end;
+  v_tenant text;
+  v_timeout integer;
   v_name text := p_limit;
   v_limits bigint[] := p_limits;
   v_lengths bigint[] := p_lengths;
@@ -222,6 +222,14 @@ declare
   v_sweep_at timestamptz;
   v_denied boolean := false;
 begin
+  -- As in lock_account, because the client leaves rowhouse.enter out: nothing here waits longer than the tenant may.
+  select least(t.timeouts[1], t.timeouts[2]) into v_timeout
+    from rowhouse.tenants t where t.tenant_id = rowhouse.current_tenant() and current_setting('lock_timeout') = '0';
+  if v_timeout is not null then
+    execute format('set local lock_timeout = %s', v_timeout);
+  end if;
+  -- A transaction that goes on holds its counters, and may admit a call later, which takes the account before a counter.
+  v_tenant := case when p_in_transaction then (rowhouse.lock_account()).tenant else rowhouse.enter_tenant_write() end;
   if v_limits is null then
     select f.limits, f.lengths, f.bursts into v_limits, v_lengths, v_bursts from rowhouse.find_rate_limit(v_tenant, p_limit) f;
   else
@@ -278,6 +286,9 @@ begin
     end if;
     return next;
   end loop;
+  if v_timeout is not null then
+    set local lock_timeout = 0;
+  end if;
 end
 $$;
 

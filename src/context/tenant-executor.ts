@@ -13,7 +13,7 @@ export interface TenantExecutor {
   readonly db: Kysely<any>
   /**
    * The same for a call of a function of rowhouse, alone in its statement, that enters the tenant itself
-   * (rowhouse.lock_account) and leaves nothing on a connection: no settings, cursors, temporary objects, locks.
+   * (rowhouse.lock_account, take_rate_limit) and leaves nothing on a connection: no settings, cursors, temporary objects, locks.
    */
   readonly calls: Kysely<any>
   /**

@@ -188,7 +188,7 @@ export class RateLimitDispatcher {
 
   /** The tenant's database as the limiter uses it: in the name of nobody in particular. */
   #database(tenantId: string): Kysely<any> {
-    return this.#runtime.createKysely(tenantId, {})
+    return this.#runtime.createCallKysely(tenantId, {})
   }
 }
 

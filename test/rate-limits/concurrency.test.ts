@@ -1,4 +1,5 @@
 // Exactly as many calls as the limit has, whoever makes them and however many at once.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import type { RateLimitWindow } from '../../src/index.ts'
 import { useDatabase } from '../setup/database.ts'
@@ -113,6 +114,27 @@ test('statements over many subjects in any order do not deadlock', needs('parall
     }),
   )
   expect(sums.reduce((sum, each) => sum + each)).toBe(6 * 20 * 50)
+})
+
+test('a call waits for its counter as long as the timeouts of its tenant say', needs('parallelBackends'), async () => {
+  const rowhouse = open()
+  await provision(database, 'hurried')
+  await rowhouse.timeouts.set('hurried', { statementMs: 60_000, lockMs: 200 })
+  const { rateLimiter } = rowhouse.tenant('hurried')
+  const windows = hourly(10)
+  await rateLimiter.allow('s', { windows })
+  const holder = await database.connect('app')
+  await holder.query("begin; set local role rowhouse_app; set local app.tenant_id = 'hurried'")
+  await holder.query(`select rowhouse.rate_limit('s', p_windows => '${JSON.stringify(windows)}')`)
+  // What a transaction waits for later is limited by itself alone.
+  expect((await holder.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '0' }])
+  await expect(rateLimiter.allow('s', { windows })).rejects.toThrow('lock timeout')
+  // The control: without them it waits until the counter is free.
+  await rowhouse.timeouts.set('hurried', {})
+  const waiting = rateLimiter.allow('s', { windows })
+  expect(await Promise.race([waiting, sleep(600, 'still waiting')])).toBe('still waiting')
+  await holder.query('commit')
+  expect(await waiting).toBe(true)
 })
 
 test('a client whose clock is an hour off changes nothing', async () => {
