@@ -14,7 +14,9 @@ revoke insert, update, delete
   on rowhouse.quota_overrides, rowhouse.accounts, rowhouse.quota_counters, rowhouse.quota_events
   from rowhouse_app;
 
--- The functions that write these do the work of the write guard themselves, once (enter_tenant_write).
+-- The functions that write these do the work of the write guard themselves, once (enter_tenant_write): what a
+-- suspended tenant used is booked and billed.
+drop trigger rowhouse_guard on rowhouse.accounts;
 drop trigger rowhouse_guard on rowhouse.quota_counters;
 drop trigger rowhouse_guard on rowhouse.quota_events;
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { evenIfSuspended } from '../context/even-if-suspended.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Admission, AdmitRequest, CircuitStatus, QuotaStatus, Settlement, SettleOptions } from './budget-types.ts'
@@ -151,7 +152,8 @@ export class Budget {
   }
 
   /**
-   * Every quota and budget that holds for the tenant: where its limit comes from, what is used, reserved and free.
+   * Every quota and budget that holds for the tenant: where its limit comes from, what is used, reserved and free. Also of
+   * a suspended tenant.
    *
    * SQL: `select * from rowhouse.quota_status()`
    *
@@ -162,9 +164,8 @@ export class Budget {
    * ```
    */
   async checkQuotas(): Promise<QuotaStatus[]> {
-    const { rows } = await sql<Record<string, unknown>>`select * from rowhouse.quota_status()`.execute(
-      this.#executor.db,
-    )
+    const status = sql<Record<string, unknown>>`select * from rowhouse.quota_status()`
+    const { rows } = await evenIfSuspended(this.#executor.db, this.#settlingDb, (db) => status.execute(db))
     return rows.map(toQuotaStatus)
   }
 
