@@ -37,7 +37,13 @@ import { createRateLimits, type RateLimits } from './rate-limits/rate-limits.ts'
 import { Seals } from './seals/seals.ts'
 import { type SweepOptions, type SweptTenant, sweepTenants } from './sweep/sweep.ts'
 import { sweepParts } from './sweep/sweep-parts.ts'
-import { type ForEachTenantOptions, forEachTenant, type TenantVisit } from './tenants/for-each-tenant.ts'
+import {
+  BILLED_STATUSES,
+  type ForEachTenantOptions,
+  forEachTenant,
+  type TenantVisit,
+  visitTenants,
+} from './tenants/for-each-tenant.ts'
 import { Tenants } from './tenants/tenants.ts'
 import { createTimeouts, type Timeouts } from './tenants/timeouts.ts'
 import { type IsolationProof, type ProveIsolationOptions, proveIsolation } from './testing/prove-isolation.ts'
@@ -333,7 +339,7 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     auditLog: new AuditLog(admin, auditBuffer),
     erasures: new Erasures(admin, owner),
     usage: createUsageOfTenants((fn, options) =>
-      forEachTenant(tenants, (tenantId, visit) => withTenant(runtime, tenantId, visit), fn, options),
+      visitTenants(tenants, BILLED_STATUSES, (tenantId) => fn(openTenantContext(runtime, tenantId).usage), options),
     ),
     sweep: (options) =>
       sweepTenants(

@@ -110,8 +110,8 @@ declare
   v_account record;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  v_before := rowhouse.work_as(p_tenant, false);
-  v_account := rowhouse.open_account();
+  v_before := rowhouse.work_for_operator(p_tenant);
+  v_account := rowhouse.open_account('{active,suspended,inactive}');
   insert into rowhouse.circuits (tenant_id, circuit, status, reason, retry_at, window_start)
     values (p_tenant, p_circuit, 'open', p_reason, v_account.opened_at + p_pause_ms * interval '1 millisecond', v_account.opened_at)
     on conflict (tenant_id, circuit) do update
@@ -126,7 +126,7 @@ end
 $$;
 
 comment on function rowhouse.trip_circuit(text, text, text, integer) is
-  'Opens a circuit of a tenant by hand (empty name: all its calls), until it is reset, or for p_pause_ms until one call may try. Calls at work go on. Raises RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+  'Opens a circuit of a tenant by hand (empty name: all its calls), until it is reset, or for p_pause_ms until one call may try. Calls at work go on. Raises RH051, and RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.reset_circuit(p_tenant text, p_circuit text) returns void
   language plpgsql volatile security definer
@@ -137,8 +137,8 @@ declare
   v_account record;
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  v_before := rowhouse.work_as(p_tenant, false);
-  v_account := rowhouse.open_account();
+  v_before := rowhouse.work_for_operator(p_tenant);
+  v_account := rowhouse.open_account('{active,suspended,inactive}');
   update rowhouse.circuits c
     set status = 'closed', reason = null, retry_at = null, trying = null, window_start = v_account.opened_at, calls = 0, errors = 0, spent = 0
     where c.tenant_id = p_tenant and c.circuit = p_circuit;
@@ -148,7 +148,7 @@ end
 $$;
 
 comment on function rowhouse.reset_circuit(text, text) is
-  'Closes a circuit of a tenant and counts anew. Raises RH002, RH003, RH004, RH006 for the tenant.';
+  'Closes a circuit of a tenant and counts anew. Raises RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.set_circuit_rule(
   p_tier text, p_window_ms integer, p_min_calls integer, p_error_percent integer, p_max_spend numeric, p_pause_ms integer

@@ -85,7 +85,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
-  v_before := rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_for_operator(p_tenant);
   insert into rowhouse.quota_overrides (tenant_id, name, hard_limit, soft_limit, updated_at)
     values (p_tenant, p_name, p_hard_limit, p_soft_limit, statement_timestamp())
     on conflict (tenant_id, name) do update
@@ -97,7 +97,7 @@ end
 $$;
 
 comment on function rowhouse.set_quota(text, text, numeric, numeric) is
-  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on. Raises RH050, RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on. Raises RH050, RH051, and RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.unset_quota(p_tenant text, p_name text) returns void
   language plpgsql volatile security definer
@@ -107,7 +107,7 @@ declare
   v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  v_before := rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_for_operator(p_tenant);
   delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
   if found then
     perform rowhouse.record_own_audit('rowhouse.quota.unset', jsonb_build_object('name', p_name));
@@ -131,7 +131,7 @@ begin
   if not exists (select from pg_timezone_names z where z.name = p_time_zone) then
     raise exception using errcode = 'RH051', message = 'not a time zone', hint = 'For example: Europe/Berlin.';
   end if;
-  v_before := rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_for_operator(p_tenant);
   -- What was counted in one currency is no amount of another.
   if exists (select from rowhouse.usage_events u where u.tenant_id = p_tenant and u.currency <> p_currency)
     or exists (select from rowhouse.reservations r where r.tenant_id = p_tenant and r.currency <> p_currency)
@@ -153,7 +153,7 @@ end
 $$;
 
 comment on function rowhouse.set_account(text, text, text, text[]) is
-  'Sets how a tenant is billed: currency, time zone of its periods, and the models it may use (null: those of its tier). Another zone begins other periods, which are counted anew; the currency is settled with the first call. Raises RH051, and RH002, RH003, RH004, RH006 for the tenant.';
+  'Sets how a tenant is billed: currency, time zone of its periods, and the models it may use (null: those of its tier). Another zone begins other periods, which are counted anew; the currency is settled with the first call. Raises RH051, and RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.set_tier_models(p_tier text, p_models text[]) returns void
   language plpgsql volatile security definer

@@ -14,7 +14,9 @@ revoke insert, update, delete
   on rowhouse.quota_overrides, rowhouse.accounts, rowhouse.quota_counters, rowhouse.quota_events
   from rowhouse_app;
 
--- The functions that write these do the work of the write guard themselves, once (enter_tenant_write).
+-- The functions that write these do the work of the write guard themselves, once (enter_tenant_write): what a
+-- suspended tenant used is booked and billed.
+drop trigger rowhouse_guard on rowhouse.accounts;
 drop trigger rowhouse_guard on rowhouse.quota_counters;
 drop trigger rowhouse_guard on rowhouse.quota_events;
 
@@ -75,9 +77,11 @@ create or replace function rowhouse.quota_period_end(p_period text, p_window_ms 
   language sql stable parallel safe
   return case
     when p_period = 'rolling' then p_at + p_window_ms * interval '1 millisecond'
+    -- An hour of which the clock is set back comes twice, and each of them is one hour long.
+    when p_period = 'hour' then date_trunc('hour', p_at, p_time_zone) + interval '1 hour'
     when p_period not in ('total', 'request') then
-      -- By the calendar of the zone: a day may have 23 or 25 hours.
-      (date_trunc(p_period, p_at, p_time_zone) at time zone p_time_zone + ('1 ' || p_period)::interval) at time zone p_time_zone
+      -- By the calendar of the zone: a day may have 23 or 25 hours, and may begin at 01:00.
+      (date_trunc(p_period, p_at at time zone p_time_zone) + ('1 ' || p_period)::interval) at time zone p_time_zone
   end;
 
 comment on function rowhouse.quota_period_end(text, bigint, text, timestamptz) is
@@ -148,7 +152,7 @@ end
 $$;
 
 comment on function rowhouse.quota_status() is
-  'Every quota of the tenant of the transaction: limits and where they come from, what is used, reserved and free. used + reserved + free = hard_limit, unless overrun is above 0.';
+  'Every quota of the tenant of the transaction: limits and where they come from, what is used, reserved and free. used + reserved + free = hard_limit, unless overrun is above 0, or the limit was lowered below what is used and reserved: then free is 0.';
 
 -- Accounts -------------------------------------------------------------------------------------------------------------
 

@@ -250,7 +250,7 @@ declare
   v_before text[];
 begin
   perform rowhouse.check_tenant_id(p_tenant);
-  v_before := rowhouse.work_as(p_tenant, false);
+  v_before := rowhouse.work_for_operator(p_tenant);
   if p_windows is null then
     delete from rowhouse.rate_limit_overrides o where o.tenant_id = p_tenant and o.name = p_limit;
   else
@@ -267,7 +267,7 @@ end
 $$;
 
 comment on function rowhouse.set_rate_limit(text, text, jsonb) is
-  'Sets a limit of one tenant, by its windows or by the name of a tier to copy; null goes back to that of its tier. Holds from the next call on; what was counted stays counted for windows of the same length. Raises RH002, RH003, RH004, RH006 for the tenant.';
+  'Sets a limit of one tenant, by its windows or by the name of a tier to copy; null goes back to that of its tier. Holds from the next call on; what was counted stays counted for windows of the same length. Raises RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.sweep_rate_limits(p_tenant text, p_most integer default 1000) returns integer
   language plpgsql volatile security definer

@@ -26,7 +26,8 @@ create or replace function rowhouse.record_usage(
   set jit = off
 as $$
 declare
-  v_account record := rowhouse.open_account();
+  -- A suspended tenant too: it is billed for what it used.
+  v_account record := rowhouse.open_account('{active,suspended,inactive}');
   v_tenant text := v_account.tenant;
   v_event rowhouse.usage_events;
   v_call rowhouse.reservations;
@@ -70,7 +71,7 @@ end
 $$;
 
 comment on function rowhouse.record_usage(text, jsonb, text, jsonb, timestamptz) is
-  'Books what was used already, without admission: a tool call, a batch that a provider billed. Repeating it with its event id changes nothing. It is booked whether or not it fits into the quotas; what does not is overrun. p_occurred_at: within the last 31 days; prices and periods are those of then. Returns what settle does. Raises RH050, RH052, RH053, RH056, and those of the tenant.';
+  'Books what was used already, without admission: a tool call, a batch that a provider billed. Repeating it with its event id changes nothing. It is booked whether or not it fits into the quotas; what does not is overrun. p_occurred_at: within the last 31 days; prices and periods are those of then. A tenant that is suspended may record. Returns what settle does. Raises RH050, RH052, RH053, RH056, and those of the tenant.';
 
 -- Rollups --------------------------------------------------------------------------------------------------------------
 
@@ -190,7 +191,8 @@ create or replace function rowhouse.rollup_usage() returns integer
   set jit = off
 as $$
 declare
-  v_account record := rowhouse.open_account();
+  -- A suspended tenant too: it is billed for what it used.
+  v_account record := rowhouse.open_account('{active,suspended,inactive}');
   v_tenant text := v_account.tenant;
   v_quarters timestamptz[];
   v_ends timestamptz[];

@@ -17,6 +17,8 @@ declare
 begin
   perform rowhouse.rollup_usage();
   v_account := rowhouse.open_account();
+  -- Forgets calls of a month ago too, which open_account does only when another one has expired.
+  perform rowhouse.expire_reservations(v_tenant, v_account.opened_at);
   v_before := date_trunc('hour', least(
     v_account.opened_at - greatest(rowhouse.retention_days('usage'), 32) * interval '1 day',
     (select min(r.admitted_at) from rowhouse.reservations r where r.tenant_id = v_tenant)), 'UTC');

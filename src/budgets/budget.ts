@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { evenIfSuspended } from '../context/even-if-suspended.ts'
 import { withRetry } from '../context/retry.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
-import { createRowhouseError, TenantInactiveError, TenantSuspendedError } from '../errors.ts'
+import { createRowhouseError } from '../errors.ts'
 import type {
   Admission,
   AdmitRequest,
@@ -186,7 +187,8 @@ export class Budget {
   }
 
   /**
-   * Every quota and budget that holds for the tenant: where its limit comes from, what is used, reserved and free.
+   * Every quota and budget that holds for the tenant: where its limit comes from, what is used, reserved and free. Also of
+   * a suspended tenant.
    *
    * SQL: `select * from rowhouse.quota_status()`
    *
@@ -197,9 +199,8 @@ export class Budget {
    * ```
    */
   async checkQuotas(): Promise<QuotaStatus[]> {
-    const { rows } = await sql<Record<string, unknown>>`select * from rowhouse.quota_status()`.execute(
-      this.#executor.db,
-    )
+    const status = sql<Record<string, unknown>>`select * from rowhouse.quota_status()`
+    const { rows } = await evenIfSuspended(this.#executor.db, this.#settlingDb, (db) => status.execute(db))
     return rows.map(toQuotaStatus)
   }
 
@@ -227,13 +228,8 @@ export class Budget {
 
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
   async #callEvenIfSuspended<T>(call: RawBuilder<T>): Promise<T> {
-    try {
-      return await this.#call(call)
-    } catch (error) {
-      const refused = error instanceof TenantSuspendedError || error instanceof TenantInactiveError
-      if (!refused || this.#settlingDb === undefined) throw error
-      return callAlone(this.#settlingDb(), call)
-    }
+    const { calls } = this.#executor
+    return evenIfSuspended(calls, this.#settlingDb, (db) => (db === calls ? this.#call(call) : callAlone(db, call)))
   }
 }
 

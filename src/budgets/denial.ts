@@ -46,10 +46,18 @@ export function denialError(denial: DenialRow): RowhouseError {
       const { quota, metric, limit, used, reserved, requested, retryAfterMs } = denial
       const details = { quota, metric, limit, used, reserved, requested, retryAfterMs: retryAfterMs ?? undefined }
       const when = retryAfterMs === null ? '' : `; try again in ${retryAfterMs} ms at the latest`
-      const message = `The call asks for ${requested} of "${quota}", which has ${Math.max(limit - used - reserved, 0)} of ${limit} left${when}.`
+      const show = (amount: number) => withoutNoise(amount, Math.max(limit, used, reserved, requested))
+      const left = show(Math.max(limit - used - reserved, 0))
+      const message = `The call asks for ${show(requested)} of "${quota}", which has ${left} of ${show(limit)} left${when}.`
       return denial.reason === 'budget_exceeded'
         ? new BudgetExceededError('budget_exceeded', message, details)
         : new QuotaExceededError('quota_exceeded', message, details)
     }
   }
+}
+
+/** A difference of numbers as large as `largest`, with the digits that they tell: 5.3 - 5 is 0.3. */
+function withoutNoise(amount: number, largest: number): string {
+  const digits = Math.min(12, Math.max(0, 14 - Math.floor(Math.log10(Math.max(largest, 1)))))
+  return amount.toFixed(digits).replace(/\.0+$|(\.\d*[1-9])0+$/, '$1')
 }

@@ -34,7 +34,8 @@ export interface AccountSettings {
 }
 
 /**
- * Quotas and budgets, for operators. Changes hold from the next call on. There are defaults for the tiers `free`,
+ * Quotas and budgets, for operators. Changes hold from the next call on; those of a tenant may be made while it is
+ * suspended. There are defaults for the tiers `free`,
  * `starter`, `professional` and `enterprise`, and `*` for all others.
  */
 export interface Quotas {

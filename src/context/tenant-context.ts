@@ -94,13 +94,14 @@ export class TenantContext<DB = any> {
 
   /** What the tenant may spend: quotas, budgets of money, calls at the same time. */
   get budget(): Budget {
+    return new Budget(this.#executor, () => this.#isInTransaction(), this.#booksDb)
+  }
+
+  /** For the books of a suspended tenant; undefined inside a transaction. */
+  get #booksDb(): (() => Kysely<any>) | undefined {
     const { runtime, tenantId, identity } = this.#parts
     const { userId, requestId } = identity
-    return new Budget(
-      this.#executor,
-      () => this.#isInTransaction(),
-      runtime && (() => runtime.createSettlingKysely(tenantId, { userId, requestId }).withoutPlugins()),
-    )
+    return runtime && (() => runtime.createSettlingKysely(tenantId, { userId, requestId }).withoutPlugins())
   }
 
   /**
@@ -124,7 +125,7 @@ export class TenantContext<DB = any> {
 
   /** What the tenant used and what it cost: records, reports, exports. */
   get usage(): Usage {
-    return new Usage(this.#executor)
+    return new Usage(this.#executor, this.#booksDb)
   }
 
   /** What happens in the tenant's use of your product: events, and how many of them. */

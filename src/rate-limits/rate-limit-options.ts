@@ -31,7 +31,8 @@ export interface TakeRateLimitOptions extends RateLimitOptions {
   /**
    * Takes a slice of the allowance out of the database and spends it in this process, so that most calls need no
    * statement. Never over the limit; what is not spent in `ttlMs` is lost until the window has passed, so calls may be
-   * denied that the limit had room for. Only for sliding windows; not used inside `withTenant`. Default false.
+   * denied that the limit had room for. A slice that was taken is spent even when the limit is lowered or the tenant
+   * suspended meanwhile, so such a change holds within `ttlMs`. Only for sliding windows; not used inside `withTenant`. Default false.
    */
   readonly lease?: boolean | RateLimitLeaseOptions | undefined
 }

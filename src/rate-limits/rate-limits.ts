@@ -7,7 +7,7 @@ import { parseWindows, type RateLimitWindow } from './rate-limit-options.ts'
 /** The windows of a limit, or the name of a tier whose windows it shall have, for example `professional`. */
 export type RateLimitSetting = readonly RateLimitWindow[] | string
 
-/** Sets rate limits; as `rowhouse_admin`. Changes hold from the next call on. */
+/** Sets rate limits; as `rowhouse_admin`. Changes hold from the next call on; with `lease` within its `ttlMs`. */
 export interface RateLimits {
   /**
    * Sets a limit of every tenant of a tier that has none of its own; `null` removes it. Tier `*` stands for all tiers

@@ -35,7 +35,7 @@ function content(overview: UsageOverview): string {
   const { tenants } = overview
   const currencies = currenciesOf(overview)
   if (currencies.length === 0) {
-    const whose = tenants.length === 0 ? 'There is no active tenant.' : 'No call was settled in this time.'
+    const whose = tenants.length === 0 ? 'There is no tenant.' : 'No call was settled in this time.'
     return `<section class="empty"><h2>No usage</h2><p>${whose} Calls that a budget settles are here by themselves; others are recorded with usage.record.</p></section>
 ${tenants.length === 0 ? '' : quotaUtilization(overview)}`
   }
@@ -65,7 +65,7 @@ function tiles({ tenants }: UsageOverview, currencies: readonly string[]): strin
       ),
     ]),
     ['calls', formatCount(sum(({ events }) => events))],
-    ['tokens', formatCount(sum(({ inputTokens, outputTokens }) => inputTokens + outputTokens))],
+    ['tokens', formatCount(sum(({ tokens }) => tokens))],
     ['slowest p99', slowest > 0 ? formatMilliseconds(slowest) : '–'],
   ]
   const using = tenants.filter(({ totals }) => totals.length > 0).length

@@ -8,7 +8,7 @@ import {
   formatPercent,
   niceTicks,
 } from './format-number.ts'
-import type { TenantOverview, UsageOverview } from './usage-overview.ts'
+import { nameOf, otherUnits, type TenantOverview, type UsageOverview } from './usage-overview.ts'
 
 /** Bars of a chart; the table has all tenants. */
 const MOST_BARS = 15
@@ -68,14 +68,15 @@ export function quotaUtilization({ tenants }: UsageOverview): string {
 
 /** Everything about every tenant, as a table. */
 export function allTenants({ tenants }: UsageOverview): string {
+  const others = otherUnits(tenants).map(([unit]) => unit)
   const rows = tenants.map((tenant) => {
     const sum = (of: (line: TenantOverview['totals'][number]) => number) =>
       formatCount(tenant.totals.reduce((total, line) => total + of(line), 0))
     const cost = tenant.totals.map((line) => formatMoney(Number(line.cost), line.currency)).join(' + ')
     const p99 = Math.max(0, ...tenant.totals.map(({ p99Ms }) => p99Ms ?? 0))
-    return `<tr>${nameCell(tenant)}<td>${escapeHtml(cost === '' ? '–' : cost)}</td><td>${sum((line) => line.events)}</td><td>${sum((line) => line.inputTokens)}</td><td>${sum((line) => line.outputTokens)}</td><td>${p99 > 0 ? formatMilliseconds(p99) : '–'}</td></tr>`
+    return `<tr>${nameCell(tenant)}<td>${escapeHtml(cost === '' ? '–' : cost)}</td><td>${sum((line) => line.events)}</td><td>${sum((line) => line.tokens)}</td><td>${sum((line) => line.inputTokens)}</td><td>${sum((line) => line.outputTokens)}</td><td>${p99 > 0 ? formatMilliseconds(p99) : '–'}</td>${others.map((unit) => `<td>${sum((line) => line.units[unit] ?? 0)}</td>`).join('')}</tr>`
   })
-  const head = ['tenant', 'cost', 'calls', 'input tokens', 'output tokens', 'p99']
+  const head = ['tenant', 'cost', 'calls', 'tokens', 'input tokens', 'output tokens', 'p99', ...others.map(escapeHtml)]
   const table = `<div class="scroll"><table><thead><tr>${head.map((name) => `<th scope="col">${name}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`
   return `<section><h2>${tenants.length === 1 ? 'In all' : 'All tenants'}</h2><details${tenants.length <= MOST_BARS ? ' open' : ''}><summary>${tenants.length === 1 ? 'One tenant' : `${tenants.length} tenants`}</summary>${table}</details></section>`
 }
@@ -113,9 +114,10 @@ function nameCell(tenant: TenantOverview): string {
   return `<th scope="row">${nameSpan(tenant)}</th>`
 }
 
-function nameSpan({ tenantId, name }: TenantOverview): string {
+function nameSpan(tenant: TenantOverview): string {
+  const { tenantId, name } = tenant
   const both = name === tenantId ? name : `${name} (${tenantId})`
-  return `<span class="name" title="${escapeHtml(both)}">${escapeHtml(name)}</span>`
+  return `<span class="name" title="${escapeHtml(both)}">${escapeHtml(nameOf(tenant))}</span>`
 }
 
 function note(tenants: number, which: string): string {

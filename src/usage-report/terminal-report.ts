@@ -9,7 +9,14 @@ import {
   formatPercent,
   formatPeriod,
 } from './format-number.ts'
-import { currenciesOf, spendByModel, type TenantOverview, type UsageOverview } from './usage-overview.ts'
+import {
+  currenciesOf,
+  nameOf,
+  otherUnits,
+  spendByModel,
+  type TenantOverview,
+  type UsageOverview,
+} from './usage-overview.ts'
 
 export interface TerminalOptions {
   /** Columns of the terminal. */
@@ -31,7 +38,7 @@ export function usageLines(overview: UsageOverview, options: TerminalOptions): s
   const lines = [style('bold', `Usage and cost, ${formatDay(from)} to ${formatDay(to > madeAt ? madeAt : to)}`)]
   const currencies = currenciesOf(overview)
   if (currencies.length === 0)
-    return [...lines, '', tenants.length === 0 ? 'There is no active tenant.' : 'No call was settled in this time.']
+    return [...lines, '', tenants.length === 0 ? 'There is no tenant.' : 'No call was settled in this time.']
   for (const currency of currencies) {
     const { models, periods, total } = spendByModel(overview, currency)
     lines.push('', style('bold', `Spend by model: ${formatMoney(total, currency)}`))
@@ -64,10 +71,10 @@ export function usageLines(overview: UsageOverview, options: TerminalOptions): s
     ),
   )
   const rows = shown.map((tenant) => [
-    `  ${printable(shorten(tenant.name, Math.max(12, width - 56)))}`,
+    `  ${printable(shorten(nameOf(tenant), Math.max(12, width - 56)))}`,
     right(tenant.totals.map((line) => formatMoney(Number(line.cost), line.currency)).join(' + ') || '–', 12),
     right(formatCount(sum(tenant, ({ events }) => events)), 7),
-    right(formatCount(sum(tenant, ({ inputTokens, outputTokens }) => inputTokens + outputTokens)), 7),
+    right(formatCount(sum(tenant, ({ tokens }) => tokens)), 7),
     right(p99(tenant) > 0 ? formatMilliseconds(p99(tenant)) : '–', 8),
     nearest(tenant, style),
   ])
@@ -75,7 +82,9 @@ export function usageLines(overview: UsageOverview, options: TerminalOptions): s
     ['  tenant', right('cost', 12), right('calls', 7), right('tokens', 7), right('p99', 8), 'nearest limit'],
     rows,
   )
-  return [...lines, style('dim', head), ...body]
+  const others = otherUnits(tenants).map(([unit, amount]) => `  ${unit}: ${formatCount(amount)}`)
+  const more = others.length > 0 ? ['', style('bold', 'Other units'), ...others] : []
+  return [...lines, style('dim', head), ...body, ...more]
 }
 
 function bars(

@@ -1,5 +1,8 @@
 import type { QuotaStatus } from '../budgets/budget-types.ts'
+import { TenantInactiveError, TenantSuspendedError } from '../errors.ts'
 import type { Rowhouse } from '../rowhouse.ts'
+import { BILLED_STATUSES } from '../tenants/for-each-tenant.ts'
+import type { Tenant, TenantStatus } from '../tenants/tenant.ts'
 import { parseSpan } from '../usage/usage.ts'
 import type { UsageDimension, UsageLine, UsageSpan } from '../usage/usage-types.ts'
 
@@ -11,6 +14,10 @@ export interface TenantOverview {
   readonly tenantId: string
   /** Name for people. */
   readonly name: string
+  /** Whether it works; one that is suspended is billed all the same. */
+  readonly status: TenantStatus
+  /** In which its days and months begin. */
+  readonly timeZone: string
   /** One for each currency; none without usage. */
   readonly totals: readonly UsageLine[]
   /** By model and period. */
@@ -31,7 +38,7 @@ export interface UsageOverview {
 
 const DAY_MS = 86_400_000
 
-/** Reads the usage of all active tenants one after another, or of one. */
+/** Reads the usage of all tenants one after another, also of suspended ones, or of one. */
 export async function readUsageOverview(
   rowhouse: Rowhouse,
   { tenantId, ...given }: UsageSpan & { readonly tenantId?: string | undefined },
@@ -39,12 +46,14 @@ export async function readUsageOverview(
   const { from, to } = parseSpan(given)
   const days = (to.getTime() - from.getTime()) / DAY_MS
   const period: OverviewPeriod = days <= 3 ? 'hour' : days <= 100 ? 'day' : 'month'
-  const read = async (id: string, name: string): Promise<TenantOverview> => {
+  const read = async ({ id, name, status }: Pick<Tenant, 'id' | 'name' | 'status'>): Promise<TenantOverview> => {
     const report = (by: readonly UsageDimension[]) => rowhouse.tenant(id).usage.report({ from, to, by })
     const quotas = await rowhouse.tenant(id).budget.checkQuotas()
     return {
       tenantId: id,
       name,
+      status,
+      timeZone: await rowhouse.tenant(id).usage.timeZone(),
       totals: await report([]),
       lines: await report([period, 'model']),
       quotas: quotas.filter((quota): quota is QuotaStatus & { limit: number } => quota.limit !== undefined),
@@ -52,17 +61,45 @@ export async function readUsageOverview(
   }
   const tenants: TenantOverview[] = []
   if (tenantId !== undefined) {
-    const [row] = await rowhouse.query(tenantId, (db) =>
-      db.selectFrom('rowhouse.tenants').select('name').where('tenant_id', '=', tenantId),
-    )
-    tenants.push(await read(tenantId, row?.name ?? tenantId))
+    tenants.push(await read(await findTenant(rowhouse, tenantId)))
   } else {
-    for await (const { id, name } of rowhouse.tenants.all({ status: 'active' })) tenants.push(await read(id, name))
+    for await (const tenant of rowhouse.tenants.all()) {
+      if (BILLED_STATUSES.includes(tenant.status)) tenants.push(await read(tenant))
+    }
   }
   const cost = ({ totals }: TenantOverview) => totals.reduce((sum, line) => sum + Number(line.cost), 0)
   const calls = ({ totals }: TenantOverview) => totals.reduce((sum, line) => sum + line.events, 0)
   tenants.sort((a, b) => cost(b) - cost(a) || calls(b) - calls(a) || (a.tenantId < b.tenantId ? -1 : 1))
   return { from, to, madeAt: new Date(), period, tenants }
+}
+
+/** As the tenant, because an operator is not needed for one; a suspended tenant is what only operators look at. */
+async function findTenant(rowhouse: Rowhouse, id: string): Promise<Pick<Tenant, 'id' | 'name' | 'status'>> {
+  try {
+    const [row] = await rowhouse.query(id, (db) =>
+      db.selectFrom('rowhouse.tenants').select('name').where('tenant_id', '=', id),
+    )
+    return { id, name: row?.name ?? id, status: 'active' }
+  } catch (error) {
+    if (!(error instanceof TenantSuspendedError || error instanceof TenantInactiveError)) throw error
+    const tenant = await rowhouse.tenants.get(id)
+    if (tenant === undefined || !BILLED_STATUSES.includes(tenant.status)) throw error
+    return tenant
+  }
+}
+
+/** What tenants used of units that have no column, by name. */
+export function otherUnits(tenants: readonly TenantOverview[]): [unit: string, amount: number][] {
+  const sums = new Map<string, number>()
+  for (const { units } of tenants.flatMap(({ totals }) => totals)) {
+    for (const [unit, amount] of Object.entries(units)) sums.set(unit, (sums.get(unit) ?? 0) + amount)
+  }
+  return [...sums].sort(([a], [b]) => (a < b ? -1 : 1))
+}
+
+/** The name of a tenant for people, and that it does not work. */
+export function nameOf({ name, status }: TenantOverview): string {
+  return status === 'active' ? name : `${name} (${status})`
 }
 
 /** The currencies of an overview, that of most tenants first. */
@@ -91,9 +128,9 @@ export function spendByModel(overview: UsageOverview, currency: string): SpendBy
   const periods = periodsOf(overview)
   const index = new Map(periods.map((key, number) => [key, number]))
   const costs = new Map<string, number[]>()
-  for (const { lines } of overview.tenants) {
+  for (const { lines, timeZone } of overview.tenants) {
     for (const line of lines) {
-      const at = line.periodStart && index.get(periodKey(line.periodStart, overview.period))
+      const at = line.periodStart && index.get(periodKey(line.periodStart, overview.period, timeZone))
       if (line.currency !== currency || at === undefined) continue
       const model = line.model === undefined || line.model === '' ? 'no model' : line.model
       const ofModel = costs.get(model) ?? periods.map(() => 0)
@@ -114,25 +151,51 @@ export function spendByModel(overview: UsageOverview, currency: string): SpendBy
   return { periods, models: shown, total: sum(models.map(({ total }) => total)), count: models.length }
 }
 
-/** The key of a period. Days and months begin in the time zone of a tenant: its middle is what counts. */
-function periodKey(start: Date, period: OverviewPeriod): string {
-  if (period === 'hour') return start.toISOString().slice(0, 13)
-  const middle = new Date(start.getTime() + (period === 'day' ? DAY_MS / 2 : 15 * DAY_MS)).toISOString()
-  return middle.slice(0, period === 'day' ? 10 : 7)
+/** The key of a period: its day or month in the time zone of the tenant; hours of tenants are compared in UTC. */
+function periodKey(at: Date, period: OverviewPeriod, timeZone: string): string {
+  if (period === 'hour') return at.toISOString().slice(0, 13)
+  return dayFormat(timeZone)
+    .format(at)
+    .slice(0, period === 'day' ? 10 : 7)
 }
 
-function periodsOf({ from, to, period }: UsageOverview): string[] {
-  const keys: string[] = []
+const dayFormats = new Map<string, Intl.DateTimeFormat>()
+
+/** Days as `2026-11-21`. */
+function dayFormat(timeZone: string): Intl.DateTimeFormat {
+  const known = dayFormats.get(timeZone)
+  if (known !== undefined) return known
+  const options = { year: 'numeric', month: '2-digit', day: '2-digit' } as const
+  let format: Intl.DateTimeFormat
+  try {
+    format = new Intl.DateTimeFormat('en-CA', { ...options, timeZone })
+  } catch {
+    // A zone that the database knows, and this process does not.
+    format = new Intl.DateTimeFormat('en-CA', { ...options, timeZone: 'UTC' })
+  }
+  dayFormats.set(timeZone, format)
+  return format
+}
+
+/** The keys of all periods, from the first one that a tenant may have usage in, to the last. */
+function periodsOf({ from, to, period, tenants }: UsageOverview): string[] {
   const last = new Date(Math.max(from.getTime(), Math.min(to.getTime(), Date.now() + 3_600_000) - 1))
-  if (period === 'month') {
-    const month = new Date(Date.UTC(from.getUTCFullYear(), from.getUTCMonth(), 1))
-    for (; month <= last; month.setUTCMonth(month.getUTCMonth() + 1)) keys.push(month.toISOString().slice(0, 7))
-    return keys
-  }
-  const step = period === 'hour' ? 3_600_000 : DAY_MS
-  const length = period === 'hour' ? 13 : 10
-  for (let at = Math.floor(from.getTime() / step) * step; at <= last.getTime(); at += step) {
-    keys.push(new Date(at).toISOString().slice(0, length))
-  }
+  const zones = new Set(tenants.length === 0 ? ['UTC'] : tenants.map(({ timeZone }) => timeZone))
+  const ends = [...zones].flatMap((zone) => [from, last].map((at) => periodKey(at, period, zone)))
+  const used = tenants.flatMap(({ lines, timeZone }) =>
+    lines.flatMap(({ periodStart }) => (periodStart === undefined ? [] : periodKey(periodStart, period, timeZone))),
+  )
+  const [first, end] = [...ends, ...used].reduce(
+    ([least, most], key) => [key < least ? key : least, key > most ? key : most],
+    [ends[0]!, ends[0]!],
+  )
+  const keys: string[] = []
+  for (let key = first; key <= end; key = nextKey(key, period)) keys.push(key)
   return keys
+}
+
+function nextKey(key: string, period: OverviewPeriod): string {
+  if (period === 'hour') return new Date(Date.parse(`${key}:00Z`) + 3_600_000).toISOString().slice(0, 13)
+  if (period === 'day') return new Date(Date.parse(`${key}T00:00Z`) + DAY_MS).toISOString().slice(0, 10)
+  return new Date(Date.UTC(Number(key.slice(0, 4)), Number(key.slice(5, 7)), 1)).toISOString().slice(0, 7)
 }

@@ -36,20 +36,26 @@ function toCsv(event: UsageEvent & { readonly tenantId: string }): string {
   }).join(',')
 }
 
-/** By RFC 4180. A cell that a spreadsheet would take for a formula begins with an apostrophe. */
+/** By RFC 4180. A cell that a spreadsheet would take for a formula, also behind white space, begins with an apostrophe. */
 function quote(text: string): string {
-  const harmless = /^[=+\-@\t\r]/.test(text) && !/^-?[\d.]+$/.test(text) ? `'${text}` : text
+  const harmless = /^\s*[=+\-@]|^[\t\r]/.test(text) && !/^-?[\d.]+$/.test(text) ? `'${text}` : text
   return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless
 }
 
-function toCloudEvent(tenantId: string, { requestId, part, kind, userId, occurredAt, ...data }: UsageEvent): string {
+/** Attributes of CloudEvents hold no control characters; nor `#` here, which parts an id. */
+function encodeAttribute(text: string): string {
+  return text.replace(/[\p{Cc}\p{Noncharacter_Code_Point}%#]/gu, encodeURIComponent)
+}
+
+function toCloudEvent(tenantId: string, { kind, userId, occurredAt, ...data }: UsageEvent): string {
+  const { requestId, part } = data
   return JSON.stringify({
     specversion: '1.0',
-    id: part === '' ? requestId : `${requestId}#${part}`,
+    id: part === '' ? encodeAttribute(requestId) : `${encodeAttribute(requestId)}#${encodeAttribute(part)}`,
     source: `/rowhouse/tenants/${tenantId}`,
     type: `rowhouse.usage.${kind}`,
     time: occurredAt.toISOString(),
-    ...(userId === null ? {} : { subject: userId }),
+    ...(userId === null || userId === '' ? {} : { subject: encodeAttribute(userId) }),
     datacontenttype: 'application/json',
     data,
   })

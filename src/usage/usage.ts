@@ -1,7 +1,8 @@
-import { sql } from 'kysely'
+import { type Kysely, type RawBuilder, sql } from 'kysely'
 import type { SettleDetails, Settlement } from '../budgets/budget-types.ts'
 import { detailsToJson, parseCallId, parseName } from '../budgets/call-arguments.ts'
 import { type Units, unitsToJson } from '../budgets/units.ts'
+import { evenIfSuspended } from '../context/even-if-suspended.ts'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError } from '../errors.ts'
 import { sweepInBatches } from '../sweep/sweep-in-batches.ts'
@@ -25,7 +26,8 @@ export interface RecordUsageOptions extends Omit<SettleDetails, 'failed'> {
 }
 
 /**
- * What a tenant used, what it cost, and reports of it. Calls that a budget settles are here by themselves.
+ * What a tenant used, what it cost, and reports of it. Calls that a budget settles are here by themselves. Outside of
+ * `withTenant` all of it but `sweep` works for a suspended tenant too, which is billed for what it used.
  *
  * @example
  * ```ts
@@ -36,10 +38,12 @@ export interface RecordUsageOptions extends Omit<SettleDetails, 'failed'> {
  */
 export class Usage {
   readonly #executor: TenantExecutor
+  readonly #booksDb: (() => Kysely<any>) | undefined
 
   /** @internal */
-  constructor(executor: TenantExecutor) {
+  constructor(executor: TenantExecutor, booksDb: (() => Kysely<any>) | undefined = undefined) {
     this.#executor = executor
+    this.#booksDb = booksDb
   }
 
   /**
@@ -55,10 +59,10 @@ export class Usage {
     parseCallId(eventId, 'The event id')
     parseName(model, 'The model')
     const details = detailsToJson({ kind, provider, latencyMs, metadata })
-    const { rows } = await sql<{ answer: Settlement }>`
+    const { rows } = await this.#execute(sql<{ answer: Settlement }>`
       select rowhouse.record_usage(${eventId}, ${unitsToJson(units)}::jsonb, ${model}, ${details}::jsonb,
         ${occurredAt}::timestamptz) as answer
-    `.execute(this.#executor.db)
+    `)
     const { cost, currency, duplicate, crossed } = rows[0]!.answer
     return { requestId: eventId, cost, currency, duplicate, crossed }
   }
@@ -74,10 +78,24 @@ export class Usage {
    */
   async report({ from, to, by = ['model'] }: UsageReportOptions = {}): Promise<UsageLine[]> {
     const span = parseSpan({ from, to })
-    const { rows } = await sql<Record<string, unknown>>`
+    const { rows } = await this.#execute(sql<Record<string, unknown>>`
       select * from rowhouse.usage_report(${span.from}, ${span.to}, ${[...by]}::text[])
-    `.execute(this.#executor.db)
+    `)
     return rows.map(toLine)
+  }
+
+  /** @internal In which the days and months of its reports begin. */
+  async timeZone(): Promise<string> {
+    const { rows } = await this.#execute(sql<{ timeZone: string }>`
+      select a.time_zone as "timeZone" from rowhouse.accounts a where a.tenant_id = ${this.#executor.tenantId}
+    `)
+    return rows[0]?.timeZone ?? 'UTC'
+  }
+
+  /** @internal Brings the rollups up to date; returns of how many hours something was made. */
+  async rollup(): Promise<number> {
+    const { rows } = await this.#execute(sql<{ hours: number }>`select rowhouse.rollup_usage() as hours`)
+    return rows[0]!.hours
   }
 
   /**
@@ -87,9 +105,9 @@ export class Usage {
    * SQL: `select * from rowhouse.reconcile_usage()`
    */
   async reconcile(): Promise<UsageDifference[]> {
-    const { rows } = await sql<UsageDifference>`
+    const { rows } = await this.#execute(sql<UsageDifference>`
       select book, name, period_start as "periodStart", difference, counted, expected from rowhouse.reconcile_usage()
-    `.execute(this.#executor.db)
+    `)
     return rows
   }
 
@@ -132,7 +150,7 @@ export class Usage {
   }
 
   async #readPage(from: Date, to: Date, last: { recorded: string; requestId: string; part: string } | undefined) {
-    const { rows } = await sql<UsageEvent & { recorded: string }>`
+    const { rows } = await this.#execute(sql<UsageEvent & { recorded: string }>`
       select u.request_id as "requestId", u.part, u.kind, u.model, u.provider, u.user_id as "userId", u.units,
           u.cost::text as cost, u.currency, u.occurred_at as "occurredAt", u.recorded_at as "recordedAt",
           u.latency_ms as "latencyMs", u.metadata, u.recorded_at::text as recorded
@@ -142,8 +160,13 @@ export class Usage {
             > (${last?.recorded ?? '-infinity'}::timestamptz, ${last?.requestId ?? ''}, ${last?.part ?? ''})
         order by u.recorded_at, u.request_id, u.part
         limit ${PAGE}
-    `.execute(this.#executor.db)
+    `)
     return rows
+  }
+
+  /** A suspended tenant is billed for what it used. */
+  #execute<Row>(statement: RawBuilder<Row>) {
+    return evenIfSuspended(this.#executor.db, this.#booksDb, (db) => statement.execute(db))
   }
 }
 

@@ -139,6 +139,10 @@ describe('periods', () => {
     ['month', 'Europe/Berlin', '2026-03-31T22:30:00Z', '2026-03-31T22:00:00.000Z', '2026-04-30T22:00:00.000Z'],
     ['month', 'Pacific/Auckland', '2026-01-31T10:00:00Z', '2025-12-31T11:00:00.000Z', '2026-01-31T11:00:00.000Z'],
     ['hour', 'Asia/Kolkata', '2026-11-21T12:45:00Z', '2026-11-21T12:30:00.000Z', '2026-11-21T13:30:00.000Z'],
+    // The hour that comes twice, and a day that begins at 01:00.
+    ['hour', 'Europe/Berlin', '2026-10-25T00:30:00Z', '2026-10-25T00:00:00.000Z', '2026-10-25T01:00:00.000Z'],
+    ['hour', 'Europe/Berlin', '2026-10-25T01:30:00Z', '2026-10-25T01:00:00.000Z', '2026-10-25T02:00:00.000Z'],
+    ['day', 'Africa/Cairo', '2026-04-24T10:00:00Z', '2026-04-23T22:00:00.000Z', '2026-04-24T21:00:00.000Z'],
     ['year', 'UTC', '2026-11-21T12:00:00Z', '2026-01-01T00:00:00.000Z', '2027-01-01T00:00:00.000Z'],
   ])('a %s in %s at %s', async ([name, zone, at, start, end]) => {
     expect(await period(name, zone, at)).toEqual([start, end])

@@ -79,7 +79,6 @@ describe.each(['suspend', 'deactivate'] as const)('%s', (change) => {
     for (const write of [
       "insert into rowhouse.state (key, value) values ('k', '1')",
       "select rowhouse.admit('x')",
-      "select rowhouse.record_usage('x', '{}')",
       "select rowhouse.join_queue('default', gen_random_uuid())",
     ]) {
       await expect(rowsInTenant(app, tenant, `${settling}; ${write}`)).rejects.toMatchObject({

@@ -36,6 +36,10 @@ beforeAll(async () => {
       await rowhouse.tenant(id).usage.record(`call-${call}`, units, { model: 'large', latencyMs: 500, occurredAt })
     }
   }
+  await rowhouse.tenants.suspend('globex', { reason: 'has not paid' })
+  await rowhouse.tenants.provision('gone')
+  await rowhouse.tenant('gone').usage.record('call', { money: 1000 })
+  await rowhouse.tenants.erase('gone')
   await rowhouse.close()
 })
 afterAll(() => rm(folder, { recursive: true }))
@@ -46,7 +50,9 @@ test('usage charts all tenants in the terminal', async () => {
   expect(stdout).toContain('Spend by model: $1.20')
   expect(stdout).toMatch(/ {2}large {2}█+ {2}\$1\.20 100 %/)
   expect(stdout).toMatch(/<b>Acme<\/b> +\$0\.90 +3 +330K +\d+ ms/)
+  expect(stdout).toMatch(/Globex \(suspended\) +\$0\.30 +1 +110K/)
   expect(stdout).toMatch(/Idle +– +0 +0 +–/)
+  expect(stdout).not.toContain('gone')
 })
 
 test('usage --tenant charts one', async () => {
@@ -62,6 +68,7 @@ test('usage --html writes a file', async () => {
   expect(html).toContain('&lt;b&gt;Acme&lt;/b&gt;')
   expect(html).not.toContain('<b>')
   expect(html).toContain('<dd>$1.20</dd>')
+  expect(html).toContain('Globex (suspended)')
   const nowhere = await run('usage', '--html', join(folder, 'nowhere', 'usage.html'))
   expect(nowhere).toMatchObject({ exitCode: 2 })
   expect(nowhere.stderr).toContain("can't be written")

@@ -135,7 +135,7 @@ describe('what it shows', () => {
   })
 
   test('an empty state says so', () => {
-    expect(usageHtml(EMPTY)).toContain('There is no active tenant.')
+    expect(usageHtml(EMPTY)).toContain('There is no tenant.')
     const html = usageHtml(SAMPLES['a tenant without usage']!)
     expect(html).toContain('No call was settled in this time.')
     expect(html).toContain('Quota utilization')

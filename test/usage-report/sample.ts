@@ -57,6 +57,7 @@ export function sampleOverview({
           periodStart: new Date(from.getTime() + day * DAY_MS),
           cost: cost.toFixed(6),
           events,
+          tokens: events * 1340,
           inputTokens: events * 1100,
           outputTokens: events * 240,
         }
@@ -67,6 +68,8 @@ export function sampleOverview({
     return {
       tenantId: `tenant-${number}`,
       name,
+      status: 'active',
+      timeZone: 'UTC',
       lines,
       totals: [
         {
@@ -74,6 +77,7 @@ export function sampleOverview({
           currency,
           cost: cost.toFixed(6),
           events: sum(({ events }) => events),
+          tokens: sum(({ tokens }) => tokens),
           inputTokens: sum(({ inputTokens }) => inputTokens),
           outputTokens: sum(({ outputTokens }) => outputTokens),
           p50Ms: 420,

@@ -49,7 +49,7 @@ describe('names', () => {
 
 test('without usage it says so', () => {
   const { tenants, ...empty } = THREE
-  expect(usageLines({ ...empty, tenants: [] }, { width: 80, style: plain })).toContain('There is no active tenant.')
+  expect(usageLines({ ...empty, tenants: [] }, { width: 80, style: plain })).toContain('There is no tenant.')
   const idle = tenants.map((tenant) => ({ ...tenant, totals: [], lines: [] }))
   expect(usageLines({ ...empty, tenants: idle }, { width: 80, style: plain })).toContain(
     'No call was settled in this time.',

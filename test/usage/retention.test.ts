@@ -46,6 +46,11 @@ async function asRowhouseOwner(tenant: string, statements: readonly string[]): P
   await owner.end()
 }
 
+const leaseEnded = (tenant: string, days: number) =>
+  asRowhouseOwner(tenant, [
+    `update rowhouse.reservations set admitted_at = now() - interval '50 days', expires_at = now() - interval '${days} days'`,
+  ])
+
 const ids = async (tenant: string) =>
   (
     await rowhouse.query(tenant, (db) =>
@@ -91,9 +96,23 @@ test('the settings of the tenant say for how long, and a call at work keeps what
   ])
   expect(await usage.sweep()).toBe(0)
   await rowhouse.tenant('longer').budget.release(requestId)
-  await asRowhouseOwner('longer', [`delete from rowhouse.reservations`])
+  // It may be settled for 30 days more, and then not.
+  await leaseEnded('longer', 29)
+  expect(await usage.sweep()).toBe(0)
+  await leaseEnded('longer', 31)
   expect(await usage.sweep()).toBe(4)
   expect(await ids('longer')).toEqual(['new-0', 'new-1', 'new-2', 'old-4', 'old-5'])
+})
+
+test('neither does a call that was released or expired, when no other one expires', async () => {
+  const { usage } = await tenantWithUsage('released')
+  const { budget } = rowhouse.tenant('released')
+  const { requestId } = await budget.admit({ rateLimit: null })
+  await budget.release(requestId)
+  await leaseEnded('released', 31)
+  const settled = await budget.admit({ rateLimit: null })
+  await budget.settle(settled.requestId, {})
+  expect(await usage.sweep()).toBe(6)
 })
 
 test('rowhouse.sweep does it for every tenant', async () => {

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import type { Rowhouse } from '../../rowhouse.ts'
+import { BILLED_STATUSES } from '../../tenants/for-each-tenant.ts'
 import type { UsageFormat } from '../../usage/usage-types.ts'
 import { usageHtml } from '../../usage-report/html-report.ts'
 import { usageLines } from '../../usage-report/terminal-report.ts'
@@ -17,10 +18,10 @@ export const usageCommand: Command = {
   description:
     'Spend by model over time, latency and quotas of each tenant: in the terminal, or as one HTML file with charts, which\n' +
     'loads nothing. --csv and --cloudevents print every event instead. The login must be a member of rowhouse_app, and of\n' +
-    'rowhouse_admin unless --tenant is given.',
+    'rowhouse_admin unless --tenant names an active tenant.',
   options: {
     'database-url': TENANT_OPTIONS['database-url'],
-    tenant: { type: 'string', value: 'ID', description: 'Only this tenant. Default: all active ones' },
+    tenant: { type: 'string', value: 'ID', description: 'Only this tenant. Default: all, also suspended ones' },
     from: { type: 'string', value: 'TIME', description: 'From then on, for example 2026-01-01. Default: 30 days ago' },
     to: { type: 'string', value: 'TIME', description: 'Until then. Default: now' },
     html: { type: 'string', value: 'FILE', description: 'Write the report to this file' },
@@ -67,7 +68,9 @@ async function printEvents(
 ): Promise<void> {
   const ids =
     tenantId === undefined
-      ? (await Array.fromAsync(rowhouse.tenants.all({ status: 'active' }))).map(({ id }) => id)
+      ? (await Array.fromAsync(rowhouse.tenants.all()))
+          .filter(({ status }) => BILLED_STATUSES.includes(status))
+          .map(({ id }) => id)
       : [tenantId]
   for (const [index, id] of ids.entries()) {
     let isHeader = format === 'csv'
