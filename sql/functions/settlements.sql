@@ -57,6 +57,9 @@ begin
     perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id,
       coalesce((p_details ->> 'failed')::boolean, false), v_measured.cost);
   elsif not v_final then
+    if v_has_circuits then
+      perform rowhouse.note_spend(v_account, v_reservation.circuit, v_measured.cost);
+    end if;
     update rowhouse.reservations r
       set reserved = (
         select coalesce(array_agg(b.reserved - b.given_back), '{}')
@@ -186,6 +189,8 @@ $$;
 comment on function rowhouse.extend_lease(text, integer) is
   'Lets a reservation live for p_lease_ms from now on, and returns until when. Raises RH055 (never admitted), RH058 (settled), RH057 (expired or released).';
 
+  else
+    perform rowhouse.move_trial(v_tenant, v_reservation.circuit, p_request_id, v_account.opened_at);
 create or replace function rowhouse.budget_differences()
   returns table (name text, period_start timestamptz, difference text, counted numeric, expected numeric)
   language plpgsql stable
@@ -220,6 +225,7 @@ begin
             select name, period_start, allowance, settled, reserved, overrun, archived, h.amount as held, u.amount as used
               from counters
               full join held h using (name, period_start)
+  perform rowhouse.move_trial(v_tenant, v_reservation.circuit, p_request_id, v_reservation.expires_at);
               full join used u using (name, period_start)) c) p
       cross join lateral (values
         ('reserved is not what calls at work hold', p.reserved, p.held),

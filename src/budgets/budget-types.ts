@@ -90,7 +90,10 @@ export interface CircuitStatus {
   readonly reason: string | undefined
   /** When the next call may try; undefined: not before it is reset. */
   readonly retryAt: Date | undefined
-  /** Calls that ended in the present window, those that failed, and what they cost. */
+  /**
+   * Calls that ended in the present window, those that failed, and what was spent, parts of calls at work included. What
+   * is spent by calls of any circuit, and what is recorded, counts for the tenant as a whole, too.
+   */
   readonly calls: number
   readonly errors: number
   readonly spent: number
