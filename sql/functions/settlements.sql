@@ -51,7 +51,7 @@ begin
     cross join lateral (values (coalesce((v_measured.amounts ->> m.metric)::numeric, 0))) u (amount);
   perform rowhouse.add_usage_event(v_reservation, p_part, p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
   if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_used, v_reservation.soft_limits) then
-    v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas);
+    v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas, v_reservation.periods);
   end if;
   if v_final and v_has_circuits then
     perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id,

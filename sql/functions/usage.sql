@@ -65,7 +65,7 @@ begin
   perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
   perform rowhouse.note_spend(v_account, '', v_measured.cost);
   return rowhouse.settlement_json(p_event_id, '', v_measured.cost, v_account.currency, false,
-    rowhouse.note_crossed_limits(v_account, v_call.quotas));
+    rowhouse.note_crossed_limits(v_account, v_call.quotas, v_call.periods));
 end
 $$;
 

@@ -68,6 +68,17 @@ export interface GivenBack {
 }
 
 /** Why a quota or a budget refused a call. */
+/** A soft limit that a tenant used up. */
+export interface CrossedSoftLimit {
+  /** The quota. */
+  readonly name: string
+  readonly periodStart: Date
+  /** What was used by then. */
+  readonly used: number
+  readonly softLimit: number
+  readonly crossedAt: Date
+}
+
 export interface QuotaDenial {
   readonly quota: string
   /** What the quota counts, such as `tokens` or `money`. */

@@ -7,6 +7,7 @@ import type {
   Admission,
   AdmitRequest,
   CircuitStatus,
+  CrossedSoftLimit,
   GivenBack,
   QuotaStatus,
   Settlement,
@@ -211,6 +212,26 @@ export class Budget {
   /**
    * The circuits of the tenant that are open, or count something.
    *
+  /**
+   * When soft limits were used up, newest first; of the last 400 days. The settlement that did it tells it, too, as
+   * `crossed`.
+   *
+   * SQL: `select ... from rowhouse.quota_events where tenant_id = 'acme'`
+   *
+   * @example
+   * ```ts
+   * for (const { name, used, softLimit } of await acme.budget.softLimits()) console.log(`${name}: ${used} of ${softLimit}`)
+   * ```
+   */
+  async softLimits(): Promise<CrossedSoftLimit[]> {
+    const { rows } = await sql<CrossedSoftLimit>`
+      select e.name, e.period_start as "periodStart", e.used::float8 as used, e.soft_limit::float8 as "softLimit",
+          e.crossed_at as "crossedAt"
+        from rowhouse.quota_events e where e.tenant_id = ${this.#executor.tenantId} order by e.crossed_at desc, e.name
+    `.execute(this.#executor.db)
+    return rows
+  }
+
    * SQL: `select ... from rowhouse.circuits where tenant_id = 'acme'`
    */
   async circuits(): Promise<CircuitStatus[]> {
