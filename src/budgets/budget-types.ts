@@ -1,3 +1,4 @@
+import type { AuditEntryInput } from '../audit/audit-entry.ts'
 import type { Units } from './units.ts'
 
 /** A call that asks to begin. */
@@ -40,7 +41,15 @@ export interface SettleDetails {
   readonly metadata?: Readonly<Record<string, unknown>> | undefined
   /** Whether the call failed, which counts against its circuit. Default false. */
   readonly failed?: boolean | undefined
+  /**
+   * Writes an entry of the audit trail in the same transaction. The database fills in the request, the user, the model, the
+   * tokens, the exact cost and the latency; the end of a call is about all its parts. Default: none is written.
+   */
+  readonly audit?: SettleAudit | undefined
 }
+
+/** What only the application knows of an AI response. */
+export type SettleAudit = Pick<AuditEntryInput, 'action' | 'documents' | 'error' | 'detail'>
 
 export interface SettleOptions extends SettleDetails {
   /** Names a partial settlement, after which the call goes on. Without it the call has ended. */
@@ -59,15 +68,6 @@ export interface Settlement {
   readonly crossed: readonly string[]
 }
 
-/** What was given back of things that went away. */
-export interface GivenBack {
-  /** By unit, as the database names it; less than asked for when no more was used. */
-  readonly givenBack: Readonly<Record<string, number>>
-  /** Whether it had been given back before; nothing was booked now. */
-  readonly duplicate: boolean
-}
-
-/** Why a quota or a budget refused a call. */
 /** A soft limit that a tenant used up. */
 export interface CrossedSoftLimit {
   /** The quota. */
@@ -79,6 +79,15 @@ export interface CrossedSoftLimit {
   readonly crossedAt: Date
 }
 
+/** What was given back of things that went away. */
+export interface GivenBack {
+  /** By unit, as the database names it; less than asked for when no more was used. */
+  readonly givenBack: Readonly<Record<string, number>>
+  /** Whether it had been given back before; nothing was booked now. */
+  readonly duplicate: boolean
+}
+
+/** Why a quota or a budget refused a call. */
 export interface QuotaDenial {
   readonly quota: string
   /** What the quota counts, such as `tokens` or `money`. */

@@ -120,23 +120,26 @@ export class Budget {
   /**
    * Books what an admitted call used, and gives back what it had reserved besides. Repeating it changes nothing. A call
    * whose lease ran out, or that was released, is booked all the same: it did spend the money. So is one whose tenant was
-   * suspended meanwhile.
+   * suspended meanwhile. With `audit` it writes an entry of the audit trail, too.
    *
    * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`
    *
-   * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end).
+   * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end), `invalid_audit_entry`.
    *
    * @example
    * ```ts
    * await acme.budget.settle(requestId, { inputTokens: 400 }, { part: 'step 1' })   // a long agent, which goes on
-   * const { cost } = await acme.budget.settle(requestId, { inputTokens: 700, outputTokens: 90 })
+   * const { cost } = await acme.budget.settle(
+   *   requestId,
+   *   { inputTokens: 700, outputTokens: 90 },
+   *   { latencyMs: 810, audit: { action: 'chat.respond', documents: ['handbook'] } },
+   * )
    * ```
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
-    const { part = '', kind, provider, latencyMs, metadata, failed } = options
-    const details = detailsToJson({ kind, provider, latencyMs, metadata, failed })
+    const { part = '', ...details } = options
     const { rows } = await this.#evenIfSuspended(sql<{ answer: Settlement }>`
-      select rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${details}::jsonb) as answer`)
+      select rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${detailsToJson(details)}::jsonb) as answer`)
     const { cost, currency, duplicate, crossed } = rows[0]!.answer
     return { requestId, cost, currency, duplicate, crossed }
   }
@@ -210,9 +213,6 @@ export class Budget {
   }
 
   /**
-   * The circuits of the tenant that are open, or count something.
-   *
-  /**
    * When soft limits were used up, newest first; of the last 400 days. The settlement that did it tells it, too, as
    * `crossed`.
    *
@@ -232,6 +232,9 @@ export class Budget {
     return rows
   }
 
+  /**
+   * The circuits of the tenant that are open, or count something.
+   *
    * SQL: `select ... from rowhouse.circuits where tenant_id = 'acme'`
    */
   async circuits(): Promise<CircuitStatus[]> {
