@@ -59,9 +59,7 @@ create or replace function rowhouse.note_outcome(
 as $$
 declare
   v_rule rowhouse.circuit_rules;
-  v_circuit rowhouse.circuits;
   v_pause interval;
-  v_cause text;
 begin
   select r.* into v_rule from rowhouse.circuit_rules r where r.tier in (p_account.tier, '*') order by r.tier = '*' limit 1;
   v_pause := coalesce(v_rule.pause_ms, 30000) * interval '1 millisecond';
@@ -71,33 +69,86 @@ begin
       retry_at = case when p_failed then p_account.opened_at + v_pause end, trying = null,
       window_start = p_account.opened_at, calls = 0, errors = 0, spent = 0
     where c.tenant_id = p_account.tenant and c.circuit in ('', p_circuit) and c.status = 'half_open' and c.trying = p_request_id;
-  if v_rule.tier is null then
-    return;
-  end if;
-  insert into rowhouse.circuits as c (tenant_id, circuit, window_start) values (p_account.tenant, p_circuit, p_account.opened_at)
-    on conflict (tenant_id, circuit) do update
-      set window_start = excluded.window_start, calls = 0, errors = 0, spent = 0
-      where c.window_start < excluded.window_start - v_rule.window_ms * interval '1 millisecond';
-  update rowhouse.circuits c
-    set calls = c.calls + 1, errors = c.errors + p_failed::integer, spent = c.spent + p_cost
-    where c.tenant_id = p_account.tenant and c.circuit = p_circuit
-    returning c.* into v_circuit;
-  v_cause := case
-    when v_circuit.status <> 'closed' then null
-    when v_circuit.calls >= v_rule.min_calls and v_circuit.errors * 100 >= v_rule.error_percent * v_circuit.calls then
-      format('%s of %s calls failed', v_circuit.errors, v_circuit.calls)
-    when v_circuit.spent > v_rule.max_spend then format('calls cost %s in a short time', v_circuit.spent)
-  end;
-  if v_cause is not null then
-    update rowhouse.circuits c
-      set status = 'open', reason = v_cause, retry_at = p_account.opened_at + v_pause
-      where c.tenant_id = p_account.tenant and c.circuit = p_circuit;
+  if v_rule.tier is not null then
+    perform rowhouse.count_call(p_account, v_rule, p_circuit, 1, p_failed::integer, p_cost);
+    if p_circuit <> '' and p_cost > 0 then
+      perform rowhouse.count_call(p_account, v_rule, '', 0, 0, p_cost);
+    end if;
   end if;
 end
 $$;
 
 comment on function rowhouse.note_outcome(record, text, text, boolean, numeric) is
-  'Counts a call that ended, opens its circuit when the rule of the tier says so, and closes or opens the one that the call tried. p_account: as lock_account returns it.';
+  'Counts a call that ended, opens its circuit when the rule of the tier says so, and closes or opens the one that the call tried. What it cost counts for the tenant as a whole, too; that it failed counts for its circuit alone, so that a provider that is down stops no other. p_account: as lock_account returns it.';
+
+create or replace function rowhouse.note_spend(p_account record, p_circuit text, p_cost numeric) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rule rowhouse.circuit_rules;
+begin
+  select r.* into v_rule from rowhouse.circuit_rules r where r.tier in (p_account.tier, '*') order by r.tier = '*' limit 1;
+  if v_rule.max_spend is null or p_cost <= 0 then
+    return;
+  end if;
+  perform rowhouse.count_call(p_account, v_rule, '', 0, 0, p_cost);
+  if p_circuit <> '' then
+    perform rowhouse.count_call(p_account, v_rule, p_circuit, 0, 0, p_cost);
+  end if;
+end
+$$;
+
+comment on function rowhouse.note_spend(record, text, numeric) is
+  'Counts what was spent besides the end of a call: by a part of one, or what was recorded. p_account: as lock_account returns it.';
+
+create or replace function rowhouse.count_call(
+  p_account record, p_rule rowhouse.circuit_rules, p_circuit text, p_calls integer, p_errors integer, p_cost numeric
+) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_circuit rowhouse.circuits;
+  v_cause text;
+begin
+  insert into rowhouse.circuits as c (tenant_id, circuit, window_start) values (p_account.tenant, p_circuit, p_account.opened_at)
+    on conflict (tenant_id, circuit) do update
+      set window_start = excluded.window_start, calls = 0, errors = 0, spent = 0
+      where c.window_start < excluded.window_start - p_rule.window_ms * interval '1 millisecond';
+  update rowhouse.circuits c
+    set calls = c.calls + p_calls, errors = c.errors + p_errors, spent = c.spent + p_cost
+    where c.tenant_id = p_account.tenant and c.circuit = p_circuit
+    returning c.* into v_circuit;
+  v_cause := case
+    when v_circuit.status <> 'closed' then null
+    when v_circuit.calls >= p_rule.min_calls and v_circuit.errors * 100 >= p_rule.error_percent * v_circuit.calls then
+      format('%s of %s calls failed', v_circuit.errors, v_circuit.calls)
+    when v_circuit.spent > p_rule.max_spend then format('calls cost %s in a short time', v_circuit.spent)
+  end;
+  if v_cause is not null then
+    update rowhouse.circuits c
+      set status = 'open', reason = v_cause, retry_at = p_account.opened_at + p_rule.pause_ms * interval '1 millisecond'
+      where c.tenant_id = p_account.tenant and c.circuit = p_circuit;
+  end if;
+end
+$$;
+
+comment on function rowhouse.count_call(record, rowhouse.circuit_rules, text, integer, integer, numeric) is
+  'Adds to what is counted for a circuit in the present window, and opens it when the rule says so.';
+
+create or replace function rowhouse.move_trial(p_tenant text, p_circuit text, p_request_id text, p_until timestamptz) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update rowhouse.circuits c set retry_at = p_until
+    where c.tenant_id = p_tenant and c.circuit in ('', p_circuit) and c.status = 'half_open' and c.trying = p_request_id;
+end
+$$;
+
+comment on function rowhouse.move_trial(text, text, text, timestamptz) is
+  'Says until when others wait for the call that tries: its lease was extended, or it was given back and another one may try.';
 
 -- Operators ------------------------------------------------------------------------------------------------------------
 
@@ -184,7 +235,9 @@ comment on function rowhouse.unset_circuit_rule(text) is 'Removes the rule of a 
 
 revoke execute on function
   rowhouse.circuit_denial(text, text, timestamptz), rowhouse.try_circuits(text, text, text, timestamptz),
-  rowhouse.note_outcome(record, text, text, boolean, numeric), rowhouse.trip_circuit(text, text, text, integer),
+  rowhouse.note_outcome(record, text, text, boolean, numeric), rowhouse.note_spend(record, text, numeric),
+  rowhouse.count_call(record, rowhouse.circuit_rules, text, integer, integer, numeric),
+  rowhouse.move_trial(text, text, text, timestamptz), rowhouse.trip_circuit(text, text, text, integer),
   rowhouse.reset_circuit(text, text), rowhouse.set_circuit_rule(text, integer, integer, integer, numeric, integer),
   rowhouse.unset_circuit_rule(text)
   from public;

@@ -294,17 +294,21 @@ begin
       set reserved = c.reserved - b.given_back,
         allowance = case when p_hard_limits is null then c.allowance
           when b.hard_limit is not null then greatest(b.hard_limit, c.settled + c.reserved - b.given_back) end,
-        settled = least(c.settled + c.overrun + b.used, greatest(c.settled, coalesce(
-          case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity') - c.reserved + b.given_back - w.held)),
-        overrun = greatest(c.settled + c.overrun + b.used - greatest(c.settled, coalesce(
-          case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity') - c.reserved + b.given_back - w.held), 0)
+        settled = least(c.settled + c.overrun + b.used, greatest(c.settled, least(
+          coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'),
+          greatest(coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'), w.allowance) - w.held)
+          - c.reserved + b.given_back)),
+        overrun = greatest(c.settled + c.overrun + b.used - greatest(c.settled, least(
+          coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'),
+          greatest(coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'), w.allowance) - w.held)
+          - c.reserved + b.given_back), 0)
       from (
           -- Side by side: as functions in from, each array would become a table first.
           select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
               unnest(p_used) as used, unnest(p_soft_limits) as soft_limit, unnest(p_hard_limits) as hard_limit) b
         cross join lateral (
           -- Sixtieths of one window share its limit: what the others hold is no room for this one.
-          select coalesce(sum(o.settled + o.reserved), 0) as held
+          select coalesce(sum(o.settled + o.reserved), 0) as held, max(coalesce(o.allowance, 'Infinity')) as allowance
             from rowhouse.quotas q
             join rowhouse.quota_counters o
               on o.tenant_id = p_tenant and o.name = q.name and o.period_start <> b.period_start
@@ -321,7 +325,7 @@ $$;
 comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]) is
   'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. p_hard_limits: the limits as they are now (null: none), for what was not admitted; without them the allowances hold. Says whether a soft limit is used up.';
 
-create or replace function rowhouse.note_crossed_limits(p_account record, p_names text[]) returns text[]
+create or replace function rowhouse.note_crossed_limits(p_account record, p_names text[], p_periods timestamptz[]) returns text[]
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
@@ -329,19 +333,35 @@ declare
   v_crossed text[];
 begin
   with crossed as (
-    insert into rowhouse.quota_events (tenant_id, name, period_start, used, soft_limit, crossed_at)
-      select p_account.tenant, e.name, e.period_start, e.settled + e.overrun, e.soft_limit, p_account.opened_at
-        from rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e
-        where e.name = any (p_names) and e.settled + e.overrun >= e.soft_limit
-      on conflict (tenant_id, name, period_start) do nothing
+    insert into rowhouse.quota_events (tenant_id, name, period_start, soft_limit, used, crossed_at)
+      select p_account.tenant, e.name, b.period_start, e.soft_limit, u.used, p_account.opened_at
+        from unnest(p_names, p_periods) b (name, period_start)
+        join rowhouse.effective_quotas(p_account.tenant, p_account.tier, p_account.time_zone, p_account.opened_at) e on e.name = b.name
+        cross join lateral (
+          -- The period that was booked may be over.
+          select case when e.window_ms is not null or b.period_start = e.period_start then e.settled + e.overrun else (
+            select c.settled + c.overrun from rowhouse.quota_counters c
+              where c.tenant_id = p_account.tenant and c.name = b.name and c.period_start = b.period_start) end as used) u
+        where u.used >= e.soft_limit
+          -- Of a rolling quota once in the length of its window, not for each sixtieth.
+          and not exists (
+            select from rowhouse.quota_events v
+              where v.tenant_id = p_account.tenant and v.name = e.name and v.soft_limit = e.soft_limit
+                and v.crossed_at > p_account.opened_at - e.window_ms * interval '1 millisecond')
+      on conflict (tenant_id, name, period_start, soft_limit) do nothing
       returning name)
-  select coalesce(array_agg(c.name order by c.name), '{}') into v_crossed from crossed c;
+  select coalesce(array_agg(distinct c.name order by c.name), '{}') into v_crossed from crossed c;
+  if v_crossed <> '{}' then
+    -- Old ones go when there are new ones, but those of quotas that never start anew.
+    delete from rowhouse.quota_events v
+      where v.tenant_id = p_account.tenant and v.crossed_at < p_account.opened_at - interval '400 days' and v.period_start <> 'epoch';
+  end if;
   return v_crossed;
 end
 $$;
 
-comment on function rowhouse.note_crossed_limits(record, text[]) is
-  'Notes which of these quotas are used up to their soft limit now, once for each period, and returns those noted now. p_account: as lock_account returns it.';
+comment on function rowhouse.note_crossed_limits(record, text[], timestamptz[]) is
+  'Notes which of these quotas are used up to their soft limit in these periods, once for each period (rolling: window) and soft limit, and returns those noted now. p_account: as lock_account returns it.';
 
 revoke execute on function
   rowhouse.rolling_bucket(bigint, timestamptz, bigint), rowhouse.quota_period_start(text, bigint, text, timestamptz),
@@ -350,7 +370,7 @@ revoke execute on function
   rowhouse.quota_status(), rowhouse.lock_account(text[]), rowhouse.open_account(text[]),
   rowhouse.begin_periods(record, text[], timestamptz[], numeric[]), rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]),
   rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]),
-  rowhouse.note_crossed_limits(record, text[])
+  rowhouse.note_crossed_limits(record, text[], timestamptz[])
   from public;
 grant execute on function
   rowhouse.rolling_bucket(bigint, timestamptz, bigint), rowhouse.quota_period_start(text, bigint, text, timestamptz),

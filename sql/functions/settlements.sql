@@ -51,24 +51,30 @@ begin
     cross join lateral (values (coalesce((v_measured.amounts ->> m.metric)::numeric, 0))) u (amount);
   perform rowhouse.add_usage_event(v_reservation, p_part, p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
   if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_used, v_reservation.soft_limits) then
-    v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas);
+    v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas, v_reservation.periods);
   end if;
   if v_final and v_has_circuits then
     perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id,
       coalesce((p_details ->> 'failed')::boolean, false), v_measured.cost);
   elsif not v_final then
+    if v_has_circuits then
+      perform rowhouse.note_spend(v_account, v_reservation.circuit, v_measured.cost);
+    end if;
     update rowhouse.reservations r
       set reserved = (
         select coalesce(array_agg(b.reserved - b.given_back), '{}')
           from unnest(v_reservation.reserved, v_given_back) b (reserved, given_back))
       where r.tenant_id = v_tenant and r.request_id = p_request_id;
   end if;
+  if p_details ? 'audit' then
+    perform rowhouse.audit_settlement(v_reservation, p_part, p_details);
+  end if;
   return rowhouse.settlement_json(p_request_id, p_part, v_measured.cost, v_reservation.currency, false, v_crossed);
 end
 $$;
 
 comment on function rowhouse.settle(text, jsonb, text, jsonb) is
-  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit). A tenant that was suspended meanwhile may settle. crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
+  'Books what an admitted call used, in the period in which it was admitted and at its prices, and gives back what it had reserved besides: {"requestId": ..., "cost": "0.0042", "currency": "USD", "duplicate": false, "crossed": []}. Repeating it changes nothing and returns the first settlement. A call whose lease ran out, or that was released, is booked all the same. p_part: names a partial settlement, after which the call goes on; empty ends it. p_details: kind, provider, latencyMs, metadata, failed (true counts against its circuit), audit (an entry of the audit trail as audit_settlement writes it; without it none is written). A tenant that was suspended meanwhile may settle. crossed: quotas whose soft limit is used up by this. Raises RH050, RH052, RH053, RH090 (nothing is booked), RH055 (never admitted), RH058 (a part after the end), and those of the tenant.';
 
 create or replace function rowhouse.check_details(p_details jsonb) returns void
   language plpgsql immutable
@@ -76,7 +82,8 @@ create or replace function rowhouse.check_details(p_details jsonb) returns void
 as $$
 begin
   if jsonb_typeof(p_details) is distinct from 'object'
-    or p_details - array['kind', 'provider', 'latencyMs', 'metadata', 'failed'] <> '{}'
+    or p_details - array['kind', 'provider', 'latencyMs', 'metadata', 'failed', 'audit'] <> '{}'
+    or jsonb_typeof(p_details -> 'audit') <> 'object'
     or jsonb_typeof(p_details -> 'failed') <> 'boolean'
     or coalesce(p_details ->> 'kind', 'x') !~ '^[a-z][a-z0-9_]{0,62}$'
     or length(p_details ->> 'provider') > 200
@@ -85,7 +92,7 @@ begin
     or jsonb_typeof(p_details -> 'metadata') <> 'object' or octet_length((p_details -> 'metadata')::text) > 65536
   then
     raise exception using errcode = 'RH052', message = 'not details of a settlement',
-      hint = 'kind: lower-case letters, digits, underscores; provider: text; latencyMs: a number from 0; metadata: a JSON object of at most 65536 bytes.';
+      hint = 'kind: lower-case letters, digits, underscores; provider: text; latencyMs: a number from 0; metadata: a JSON object of at most 65536 bytes; audit: an object.';
   end if;
 end
 $$;
@@ -114,6 +121,43 @@ $$;
 
 comment on function rowhouse.add_usage_event(rowhouse.reservations, text, jsonb, numeric, numeric[], jsonb, timestamptz) is
   'Writes what a call used. Raises RH052 for details that are none.';
+
+create or replace function rowhouse.audit_settlement(p_call rowhouse.reservations, p_part text, p_details jsonb) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_audit jsonb := p_details -> 'audit';
+  v_used record;
+begin
+  if v_audit ->> 'action' is null or starts_with(v_audit ->> 'action', 'rowhouse.')
+    or v_audit - array['action', 'documents', 'error', 'detail'] <> '{}'
+  then
+    raise exception using errcode = 'RH090', message = 'not an audit entry of a settlement',
+      hint = 'It has an action, not one of rowhouse, and may have documents, error and detail; all else is filled in.';
+  end if;
+  -- The end of a call is about all of it.
+  select sum(coalesce((u.units ->> 'input_tokens')::numeric, 0) + coalesce((u.units ->> 'cached_input_tokens')::numeric, 0)
+        + coalesce((u.units ->> 'cache_write_tokens')::numeric, 0) + coalesce((u.units ->> 'embedding_tokens')::numeric, 0)) as input_tokens,
+      sum(coalesce((u.units ->> 'output_tokens')::numeric, 0)) as output_tokens, sum(u.cost) as cost
+    into v_used
+    from rowhouse.usage_events u
+    where u.tenant_id = p_call.tenant_id and u.request_id = p_call.request_id and (p_part = '' or u.part = p_part);
+  -- The caller has done what the write guard does, and lets a tenant settle that is suspended.
+  set local rowhouse.audits_lifecycle = on;
+  perform rowhouse.write_audit(p_call.tenant_id, jsonb_build_array(v_audit || jsonb_strip_nulls(jsonb_build_object(
+    'requestId', p_call.request_id, 'userId', p_call.user_id, 'model', p_call.model, 'inputTokens', round(v_used.input_tokens),
+    'outputTokens', round(v_used.output_tokens), 'cost', trim_scale(v_used.cost),
+    'latencyMs', round((p_details ->> 'latencyMs')::numeric)))));
+  set local rowhouse.audits_lifecycle = off;
+exception
+  when data_exception or check_violation or not_null_violation then
+    raise exception using errcode = 'RH090', message = format('an audit entry is not accepted: %s', sqlerrm);
+end
+$$;
+
+comment on function rowhouse.audit_settlement(rowhouse.reservations, text, jsonb) is
+  'Writes the entry of the audit trail that the details of a settlement have (audit: action, documents, error, detail), with what is known of the call: request, user, model, tokens read and written, exact cost, latency. At the end of a call all its parts are in it. Raises RH090.';
 
 create or replace function rowhouse.settlement_json(
   p_request_id text, p_part text, p_cost numeric, p_currency text, p_duplicate boolean, p_crossed text[]
@@ -145,6 +189,8 @@ begin
   perform rowhouse.give_back_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_reservation.reserved);
   if p_failed then
     perform rowhouse.note_outcome(v_account, v_reservation.circuit, p_request_id, true, 0);
+  else
+    perform rowhouse.move_trial(v_tenant, v_reservation.circuit, p_request_id, v_account.opened_at);
   end if;
   return true;
 end
@@ -179,6 +225,7 @@ begin
   v_reservation.expires_at := greatest(v_reservation.expires_at, v_account.opened_at + p_lease_ms * interval '1 millisecond');
   update rowhouse.reservations r set expires_at = v_reservation.expires_at
     where r.tenant_id = v_tenant and r.request_id = p_request_id;
+  perform rowhouse.move_trial(v_tenant, v_reservation.circuit, p_request_id, v_reservation.expires_at);
   return v_reservation.expires_at;
 end
 $$;
@@ -253,7 +300,7 @@ comment on function rowhouse.budget_differences() is
 
 revoke execute on function
   rowhouse.settle(text, jsonb, text, jsonb),
-  rowhouse.check_details(jsonb),
+  rowhouse.check_details(jsonb), rowhouse.audit_settlement(rowhouse.reservations, text, jsonb),
   rowhouse.add_usage_event(rowhouse.reservations, text, jsonb, numeric, numeric[], jsonb, timestamptz),
   rowhouse.settlement_json(text, text, numeric, text, boolean, text[]), rowhouse.release(text, boolean),
   rowhouse.extend_lease(text, integer), rowhouse.budget_differences()

@@ -65,8 +65,9 @@ begin
   perform rowhouse.begin_periods(v_account, v_call.quotas, v_call.periods, v_limits);
   perform rowhouse.add_usage_event(v_call, '', p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
   perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
+  perform rowhouse.note_spend(v_account, '', v_measured.cost);
   return rowhouse.settlement_json(p_event_id, '', v_measured.cost, v_account.currency, false,
-    rowhouse.note_crossed_limits(v_account, v_call.quotas));
+    rowhouse.note_crossed_limits(v_account, v_call.quotas, v_call.periods));
 end
 $$;
 

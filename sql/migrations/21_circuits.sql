@@ -44,4 +44,5 @@ comment on column rowhouse.circuits.trying is 'The call whose outcome is waited 
 comment on column rowhouse.circuits.window_start is 'Since when calls are counted.';
 comment on column rowhouse.circuits.calls is 'Calls that ended in the window.';
 comment on column rowhouse.circuits.errors is 'Those of them that failed.';
-comment on column rowhouse.circuits.spent is 'What they cost.';
+comment on column rowhouse.circuits.spent is
+  'What was spent, by parts of calls at work too. Of the tenant as a whole: by calls of all circuits, and what was recorded.';

@@ -33,7 +33,7 @@ comment on table rowhouse.quota_defaults is
 comment on column rowhouse.quota_defaults.tier is 'The tier of the tenant; * stands for tiers that have no row of this name.';
 comment on column rowhouse.quota_defaults.name is 'The quota.';
 comment on column rowhouse.quota_defaults.hard_limit is 'What is used and reserved never passes it. Null: unlimited.';
-comment on column rowhouse.quota_defaults.soft_limit is 'Using it up is noted once in a period. Null: nothing is noted.';
+comment on column rowhouse.quota_defaults.soft_limit is 'Using it up is noted once in a period (rolling: in a window). Null: nothing is noted.';
 
 insert into rowhouse.quotas (name, metric, period) values
   ('concurrency', 'slots', 'total'),
@@ -142,10 +142,11 @@ create table rowhouse.quota_events (
   used numeric not null,
   soft_limit numeric not null,
   crossed_at timestamptz not null,
-  primary key (tenant_id, name, period_start)
+  primary key (tenant_id, name, period_start, soft_limit)
 );
 
-comment on table rowhouse.quota_events is 'When a tenant used up the soft limit of a quota; once for each period.';
+comment on table rowhouse.quota_events is
+  'When a tenant used up the soft limit of a quota; once for each period (rolling: window) and soft limit. Kept for 400 days.';
 comment on column rowhouse.quota_events.tenant_id is 'The tenant.';
 comment on column rowhouse.quota_events.name is 'The quota.';
 comment on column rowhouse.quota_events.period_start is 'When the period began.';

@@ -1,3 +1,4 @@
+import type { AuditEntryInput } from '../audit/audit-entry.ts'
 import type { Units } from './units.ts'
 
 /** A call that asks to begin. */
@@ -40,7 +41,15 @@ export interface SettleDetails {
   readonly metadata?: Readonly<Record<string, unknown>> | undefined
   /** Whether the call failed, which counts against its circuit. Default false. */
   readonly failed?: boolean | undefined
+  /**
+   * Writes an entry of the audit trail in the same transaction. The database fills in the request, the user, the model, the
+   * tokens, the exact cost and the latency; the end of a call is about all its parts. Default: none is written.
+   */
+  readonly audit?: SettleAudit | undefined
 }
+
+/** What only the application knows of an AI response. */
+export type SettleAudit = Pick<AuditEntryInput, 'action' | 'documents' | 'error' | 'detail'>
 
 export interface SettleOptions extends SettleDetails {
   /** Names a partial settlement, after which the call goes on. Without it the call has ended. */
@@ -57,6 +66,17 @@ export interface Settlement {
   readonly duplicate: boolean
   /** Quotas whose soft limit was crossed by it. */
   readonly crossed: readonly string[]
+}
+
+/** A soft limit that a tenant used up. */
+export interface CrossedSoftLimit {
+  /** The quota. */
+  readonly name: string
+  readonly periodStart: Date
+  /** What was used by then. */
+  readonly used: number
+  readonly softLimit: number
+  readonly crossedAt: Date
 }
 
 /** What was given back of things that went away. */
@@ -90,7 +110,10 @@ export interface CircuitStatus {
   readonly reason: string | undefined
   /** When the next call may try; undefined: not before it is reset. */
   readonly retryAt: Date | undefined
-  /** Calls that ended in the present window, those that failed, and what they cost. */
+  /**
+   * Calls that ended in the present window, those that failed, and what was spent, parts of calls at work included. What
+   * is spent by calls of any circuit, and what is recorded, counts for the tenant as a whole, too.
+   */
   readonly calls: number
   readonly errors: number
   readonly spent: number

@@ -8,6 +8,7 @@ import type {
   Admission,
   AdmitRequest,
   CircuitStatus,
+  CrossedSoftLimit,
   GivenBack,
   QuotaStatus,
   Settlement,
@@ -123,23 +124,26 @@ export class Budget {
   /**
    * Books what an admitted call used, and gives back what it had reserved besides. Repeating it changes nothing. A call
    * whose lease ran out, or that was released, is booked all the same: it did spend the money. So is one whose tenant was
-   * suspended meanwhile.
+   * suspended meanwhile. With `audit` it writes an entry of the audit trail, too.
    *
    * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`
    *
-   * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end).
+   * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end), `invalid_audit_entry`.
    *
    * @example
    * ```ts
    * await acme.budget.settle(requestId, { inputTokens: 400 }, { part: 'step 1' })   // a long agent, which goes on
-   * const { cost } = await acme.budget.settle(requestId, { inputTokens: 700, outputTokens: 90 })
+   * const { cost } = await acme.budget.settle(
+   *   requestId,
+   *   { inputTokens: 700, outputTokens: 90 },
+   *   { latencyMs: 810, audit: { action: 'chat.respond', documents: ['handbook'] } },
+   * )
    * ```
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
-    const { part = '', kind, provider, latencyMs, metadata, failed } = options
-    const details = detailsToJson({ kind, provider, latencyMs, metadata, failed })
+    const { part = '', ...details } = options
     const { cost, currency, duplicate, crossed } = await this.#callEvenIfSuspended(sql<Settlement>`
-      rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${details}::jsonb)`)
+      rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${detailsToJson(details)}::jsonb)`)
     return { requestId, cost, currency, duplicate, crossed }
   }
 
@@ -202,6 +206,26 @@ export class Budget {
     const status = sql<Record<string, unknown>>`select * from rowhouse.quota_status()`
     const { rows } = await evenIfSuspended(this.#executor.db, this.#settlingDb, (db) => status.execute(db))
     return rows.map(toQuotaStatus)
+  }
+
+  /**
+   * When soft limits were used up, newest first; of the last 400 days. The settlement that did it tells it, too, as
+   * `crossed`.
+   *
+   * SQL: `select ... from rowhouse.quota_events where tenant_id = 'acme'`
+   *
+   * @example
+   * ```ts
+   * for (const { name, used, softLimit } of await acme.budget.softLimits()) console.log(`${name}: ${used} of ${softLimit}`)
+   * ```
+   */
+  async softLimits(): Promise<CrossedSoftLimit[]> {
+    const { rows } = await sql<CrossedSoftLimit>`
+      select e.name, e.period_start as "periodStart", e.used::float8 as used, e.soft_limit::float8 as "softLimit",
+          e.crossed_at as "crossedAt"
+        from rowhouse.quota_events e where e.tenant_id = ${this.#executor.tenantId} order by e.crossed_at desc, e.name
+    `.execute(this.#executor.db)
+    return rows
   }
 
   /**

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { serializeEntries } from '../audit/audit-entry.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { storableJson, storableText } from '../documents/parse-text.ts'
 import type { RowhouseErrorCode } from '../errors.ts'
@@ -45,9 +46,12 @@ export function parseName<T extends string | null>(value: T, subject: string): T
 }
 
 /** Details of a call as the JSON object that the database takes. */
-export function detailsToJson(value: SettleDetails): string {
+export function detailsToJson({ audit, ...value }: SettleDetails): string {
   const { metadata, ...rest } = parse(details, value, CODE, 'The details of a call')
-  const json = JSON.stringify(rest)
-  if (metadata === undefined) return json
-  return `${json.slice(0, -1)}${json === '{}' ? '' : ','}"metadata":${metadata}}`
+  const members = Object.entries(rest).flatMap(([name, member]) =>
+    member === undefined ? [] : [`"${name}":${JSON.stringify(member)}`],
+  )
+  if (metadata !== undefined) members.push(`"metadata":${metadata}`)
+  if (audit !== undefined) members.push(`"audit":${serializeEntries([audit])[0]}`)
+  return `{${members.join(',')}}`
 }

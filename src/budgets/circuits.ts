@@ -9,9 +9,12 @@ export interface CircuitRule {
   readonly windowMs?: number | undefined
   /** So many calls are counted before a rate means something. Default 20. */
   readonly minCalls?: number | undefined
-  /** Opens when so many of a hundred calls failed. Default: never. */
+  /** Opens when so many of a hundred calls of the circuit failed. Default: never. */
   readonly errorPercent?: number | undefined
-  /** Opens when the calls of a window cost more. Default: never. */
+  /**
+   * Opens when more is spent in a window. What calls of any circuit cost counts for the tenant as a whole, too, and so does
+   * what `usage.record` books. Default: never.
+   */
   readonly maxSpend?: Money | undefined
   /** How long it stays open before one call may try. Default 30000. */
   readonly pauseMs?: number | undefined

@@ -23,14 +23,17 @@ export interface QuotaLimits {
   readonly softLimit?: number | null | undefined
 }
 
-/** How a tenant is billed. */
+/** How a tenant is billed. What is left out stays as it is; `null` goes back to the default. */
 export interface AccountSettings {
   /** ISO 4217 code of its prices and budgets; can't change once it has usage. Default `USD`. */
-  readonly currency?: string | undefined
-  /** Time zone in which its days and months begin. Another zone begins other periods. Default `UTC`. */
-  readonly timeZone?: string | undefined
+  readonly currency?: string | null | undefined
+  /**
+   * Time zone in which its days and months begin. In the periods of another zone that are going on, what was used in those
+   * before goes on counting. Default `UTC`.
+   */
+  readonly timeZone?: string | null | undefined
   /** Models that it may use. Default: those of its tier. */
-  readonly models?: readonly string[] | undefined
+  readonly models?: readonly string[] | null | undefined
 }
 
 /**
@@ -78,11 +81,17 @@ export interface Quotas {
    */
   set(tenantId: string, name: string, limits: QuotaLimits | null): Promise<void>
   /**
-   * Sets how a tenant is billed.
+   * Sets how a tenant is billed: what is given; all else stays as it is.
    *
    * SQL: `select rowhouse.set_account('acme', 'EUR', 'Europe/Berlin', '{large}')`
    *
    * Errors: `invalid_quota`.
+   *
+   * @example
+   * ```ts
+   * await rowhouse.quotas.setAccount('acme', { currency: 'EUR', models: ['small', 'large'] })
+   * await rowhouse.quotas.setAccount('acme', { models: null })     // those of its tier
+   * ```
    */
   setAccount(tenantId: string, settings: AccountSettings): Promise<void>
   /**
@@ -113,9 +122,12 @@ export function createQuotas({ db }: AdminExecutor): Quotas {
         await sql`select rowhouse.set_quota(${id}, ${name}, ${limit}, ${softLimit})`.execute(db)
       }
     },
-    async setAccount(tenantId, { currency = 'USD', timeZone = 'UTC', models }) {
+    async setAccount(tenantId, { currency, timeZone, models }) {
+      const given = { currency, time_zone: timeZone, models }
+      const reset = Object.entries(given).flatMap(([name, value]) => (value === null ? [name] : []))
       await sql`
-        select rowhouse.set_account(${parseTenantId(tenantId)}, ${currency}, ${timeZone}, ${models ?? null}::text[])
+        select rowhouse.set_account(${parseTenantId(tenantId)}, ${currency ?? null}, ${timeZone ?? null},
+          ${models ?? null}::text[], ${reset}::text[])
       `.execute(db)
     },
     async setTierModels(tier, models) {

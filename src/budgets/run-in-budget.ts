@@ -1,6 +1,6 @@
 import { createRowhouseError, RowhouseError } from '../errors.ts'
 import type { Budget } from './budget.ts'
-import type { AdmitRequest, SettleDetails, Settlement } from './budget-types.ts'
+import type { AdmitRequest, SettleAudit, SettleDetails, Settlement } from './budget-types.ts'
 import { detailsToJson } from './call-arguments.ts'
 import { bookPersistently, persistently } from './persistently.ts'
 import { settleForCertain } from './settle-for-certain.ts'
@@ -17,13 +17,18 @@ export interface RunRequest extends AdmitRequest, Omit<SettleDetails, 'latencyMs
   readonly onSettled?: ((settlement: Settlement) => void) | undefined
 }
 
+export interface ReportOptions {
+  /** The entry of the audit trail that the settlement of the call writes; in place of that of the request. */
+  readonly audit?: SettleAudit | undefined
+}
+
 /** What a function inside the budget gets. */
 export interface RunningCall {
   readonly requestId: string
   /** Aborts when the caller gives up, or when the reservation was lost. */
   readonly signal: AbortSignal
   /** Says what was used. Several reports add up. After one that is refused, at least the worst case is booked. */
-  report(units: Units): void
+  report(units: Units, options?: ReportOptions): void
   /** Books what was used so far, and was not reported otherwise, under a name; repeating it changes nothing. */
   settlePart(part: string, units: Units): Promise<Settlement>
 }
@@ -33,40 +38,49 @@ export type BudgetCallback<T> = (call: RunningCall) => T | Promise<T>
 /** Admits a call, runs it with a lease that is kept alive, and settles it. */
 export async function runInBudget<T>(
   budget: Budget,
-  { signal, kind, provider, metadata, onSettled, ...request }: RunRequest & { readonly requestId: string },
+  { signal, kind, provider, metadata, audit, onSettled, ...request }: RunRequest & { readonly requestId: string },
   fn: BudgetCallback<T>,
 ): Promise<T> {
   signal?.throwIfAborted()
   const { requestId, leaseMs = DEFAULT_LEASE_MS, units: worstCase = {} } = request
   const details = { kind, provider, metadata }
   // What the settlement would refuse is refused before the call runs.
-  detailsToJson(details)
+  detailsToJson({ ...details, audit })
   await admitOnce(budget, request)
   const lost = new AbortController()
   const stopKeepingAlive = keepAlive(budget, requestId, leaseMs, lost)
   const begun = performance.now()
   let reported: Units | undefined
   let inParts: Units | undefined
+  let entry = audit
   /** Something was used of which nobody knows how much. */
   let refused = false
   const settle = async (units: Units, failed: boolean) => {
     const latencyMs = Math.round(performance.now() - begun)
     const rest = remainingUnits(worstCase, inParts ?? {})
     const used = refused ? largerUnits(units, rest) : units
-    const settlement = await settleForCertain(budget, requestId, used, { ...details, latencyMs, failed }, rest)
+    const settlement = await settleForCertain(
+      budget,
+      requestId,
+      used,
+      { ...details, latencyMs, failed, audit: entry },
+      rest,
+    )
     onSettled?.(settlement)
   }
   const call: RunningCall = {
     requestId,
     signal: signal === undefined ? lost.signal : AbortSignal.any([signal, lost.signal]),
-    report: (units) => {
+    report: (units, options) => {
       try {
         unitsToJson(units)
+        detailsToJson({ audit: options?.audit })
       } catch (error) {
         refused = true
         throw error
       }
       reported = addUnits(reported ?? {}, units)
+      entry = options?.audit ?? entry
     },
     settlePart: async (part, units) => {
       try {

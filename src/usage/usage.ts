@@ -19,7 +19,7 @@ import type {
 const PAGE = 1000
 const DEFAULT_SPAN_MS = 30 * 86_400_000
 
-export interface RecordUsageOptions extends Omit<SettleDetails, 'failed'> {
+export interface RecordUsageOptions extends Omit<SettleDetails, 'failed' | 'audit'> {
   readonly model?: string | undefined
   /** Within the last 31 days; prices and periods are those of then. Default: now. */
   readonly occurredAt?: Date | undefined

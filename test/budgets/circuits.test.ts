@@ -139,3 +139,81 @@ describe('by hand', () => {
     expect((await errorOf(call())).code).toBe(code)
   })
 })
+
+describe('money that runs away', () => {
+  test('is seen while a call goes on, in its parts', async () => {
+    const { tenant, budget } = await newTenant()
+    const { requestId } = await budget.admit({ ...CALL, units: { money: 10 } })
+    await budget.settle(requestId, { money: 0.9 }, { part: 'one' })
+    await budget.admit(CALL)
+    await budget.settle(requestId, { money: 0.9 }, { part: 'two' })
+    const error = await errorOf<CircuitOpenError>(budget.admit(CALL))
+    expect(error).toBeInstanceOf(CircuitOpenError)
+    expect(error.message).toContain('calls cost 1.8')
+    // Parts are no calls.
+    expect(await statusOf(tenant)).toMatchObject({ status: 'open', calls: 0, spent: 1.8 })
+    await budget.settle(requestId, {})
+    expect(await statusOf(tenant)).toMatchObject({ calls: 1, spent: 1.8 })
+  })
+
+  test('is seen in all providers together', async () => {
+    const { tenant, budget } = await newTenant()
+    for (const circuit of ['one', 'two']) {
+      await budget.run({ ...CALL, circuit, units: { money: 1 } }, (call) => call.report({ money: 0.6 }))
+    }
+    expect(await statusOf(tenant, 'one')).toMatchObject({ status: 'closed', spent: 0.6 })
+    expect(await statusOf(tenant, '')).toMatchObject({ status: 'open', calls: 0, spent: 1.2 })
+    expect(await errorOf(budget.admit({ ...CALL, circuit: 'three' }))).toBeInstanceOf(CircuitOpenError)
+  })
+
+  test('is seen in what was recorded', async () => {
+    const { tenant, budget } = await newTenant()
+    await rowhouse.tenant(tenant).usage.record('billed', { money: 1 })
+    await budget.admit(CALL)
+    await rowhouse.tenant(tenant).usage.record('more', { money: 0.1 })
+    expect(await errorOf(budget.admit(CALL))).toBeInstanceOf(CircuitOpenError)
+  })
+})
+
+describe('the call that tries', () => {
+  /** A circuit whose pause is over. */
+  async function trying(leaseMs: number) {
+    const { tenant, budget } = await newTenant()
+    await rowhouse.circuits.trip(tenant, { circuit: 'provider', reason: 'a test', pauseMs: 20 })
+    await sleep(50)
+    const { requestId } = await budget.admit({ ...CALL, leaseMs })
+    expect((await errorOf(budget.admit(CALL))).code).toBe('circuit_open')
+    return { tenant, budget, requestId }
+  }
+
+  test('and is given back without having failed lets the next one try at once', async () => {
+    const { tenant, budget, requestId } = await trying(3_600_000)
+    await budget.release(requestId)
+    const next = await budget.admit(CALL)
+    expect((await errorOf(budget.admit(CALL))).code).toBe('circuit_open')
+    await budget.settle(next.requestId, {})
+    expect(await statusOf(tenant)).toMatchObject({ status: 'closed' })
+  })
+
+  test('and is given back because it failed does not', async () => {
+    const { tenant, budget, requestId } = await trying(3_600_000)
+    await budget.release(requestId, { failed: true })
+    expect((await errorOf(budget.admit(CALL))).code).toBe('circuit_open')
+    expect(await statusOf(tenant)).toMatchObject({ status: 'open' })
+  })
+
+  test('longer than its lease is waited for when that is extended, and its success closes the circuit', async () => {
+    const { tenant, budget, requestId } = await trying(300)
+    await budget.extend(requestId, 60_000)
+    await sleep(350)
+    expect((await errorOf(budget.admit(CALL))).code).toBe('circuit_open')
+    await budget.settle(requestId, {})
+    expect(await statusOf(tenant)).toMatchObject({ status: 'closed' })
+  })
+
+  test('control: whose lease runs out is not waited for', async () => {
+    const { budget } = await trying(300)
+    await sleep(350)
+    await budget.admit(CALL)
+  })
+})
