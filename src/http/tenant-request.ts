@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { sql } from 'kysely'
 import type { Units } from '../budgets/units.ts'
 import type { TenantContext } from '../context/tenant-context.ts'
@@ -6,6 +7,7 @@ import { createRowhouseError } from '../errors.ts'
 import type { ApiKey } from '../keys/api-keys.ts'
 import type { ResolvedTenant, TenantResolver, UnauthenticatedSource } from '../resolve/resolver.ts'
 import type { Rowhouse } from '../rowhouse.ts'
+import { assertCommonOptions } from './request-options.ts'
 import { TenantDirectory } from './tenant-directory.ts'
 
 /** How requests find their tenants. */
@@ -61,17 +63,16 @@ export interface RequestOrigin {
 /** Finds the tenant of a request, or fails with the error to answer. */
 export type TenantRequestResolver<DB> = (request: Request, origin?: RequestOrigin) => Promise<TenantRequest<DB>>
 
-/** The core of every middleware. Throws now when a resolver believes what nobody proved and isn't trusted by name. */
+/**
+ * The core of every middleware. Throws now when a resolver believes what nobody proved and isn't trusted by name, and when
+ * an option is wrong.
+ */
 export function createTenantRequestResolver<DB>(
   rowhouse: Rowhouse<DB>,
-  {
-    resolve,
-    trustUnauthenticated = [],
-    cacheMs,
-    listen = false,
-    requestIdHeader = 'X-Request-ID',
-  }: TenantRequestOptions,
+  options: TenantRequestOptions,
 ): TenantRequestResolver<DB> {
+  assertCommonOptions('createTenantRequestResolver', options)
+  const { resolve, trustUnauthenticated = [], cacheMs, listen = false, requestIdHeader } = options
   const untrusted = resolve.unauthenticated.filter((source) => !trustUnauthenticated.includes(source))
   if (untrusted.length > 0) {
     throw createRowhouseError(
@@ -130,6 +131,14 @@ export function reportedUsage(tenantRequest: TenantRequest): Units | undefined {
 
 /** What a caller may call his request: it ends up in logs, so nothing but plain characters. */
 export function requestIdOf(request: Request, header = 'X-Request-ID'): string {
-  const given = request.headers.get(header)
-  return given !== null && /^[\w.:+/=-]{1,200}$/.test(given) ? given : randomUUID()
+  return plainRequestId(request.headers.get(header))
+}
+
+/** The same of a request of Node. */
+export function requestIdOfNode({ headers }: IncomingMessage, header = 'X-Request-ID'): string {
+  return plainRequestId(headers[header.toLowerCase()])
+}
+
+function plainRequestId(given: unknown): string {
+  return typeof given === 'string' && /^[\w.:+/=-]{1,200}$/.test(given) ? given : randomUUID()
 }
