@@ -62,7 +62,8 @@ export interface FastifyOptions extends TenantRequestOptions {
 
 /**
  * Finds the tenant of each request; handlers get it from `tenantOf(request)`. A request without one is answered with a
- * problem (RFC 9457), and so is what handlers throw. No transaction is open around a handler.
+ * problem (RFC 9457), and so is what handlers throw. No transaction is open around a handler. Fastify has chosen the route by
+ * then, so with `fromPath` routes name the tenant: `/t/:tenant/invoices`, or `prefix: '/t/:tenant'` of `register`.
  *
  * @example
  * ```ts

@@ -51,7 +51,8 @@ export interface HonoOptions<Context extends HonoContextLike = HonoContextLike> 
 
 /**
  * Finds the tenant of each request; handlers get it from `tenantOf(c)`. A request without one is answered with a problem
- * (RFC 9457) and goes no further. No transaction is open around a handler.
+ * (RFC 9457) and goes no further. No transaction is open around a handler. Hono has chosen the route by then, so with
+ * `fromPath` routes name the tenant: `/t/:tenant/invoices`, or `app.basePath('/t/:tenant')`.
  *
  * @example
  * ```ts

@@ -48,7 +48,12 @@ export interface TenantRequest<DB = any> {
   readonly claims: Readonly<Record<string, unknown>> | undefined
   /** The path without what named the tenant, when it was the path. */
   readonly path: string | undefined
-  /** What the handler really used, which is booked in place of what its quota had reserved. The last call counts. */
+  /**
+   * What the handler really used, which is booked in place of what its quota had reserved. The last call counts, before the
+   * answer is sent (Express, Fastify) or returned (Fetch, Hono, Next.js): what a stream uses after it was returned is for
+   * `tenant.budget`, not for the quota of the request. When the client went away without a report, all that was reserved is
+   * booked.
+   */
   readonly reportUsage: (units: Units) => void
   /** Lets `rowhouse.close()` wait for work that goes on after the answer. Its failure is yours to report. */
   readonly waitUntil: (work: Promise<unknown>) => void
