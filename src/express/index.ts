@@ -11,10 +11,23 @@ import {
   reserveQuota,
   takeFromRateLimit,
 } from '../http/admission.ts'
+import { type ErrorListener, expectErrors, knownOf, tellSafely } from '../http/error-listener.ts'
 import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
+import {
+  assertQuota,
+  assertRateLimit,
+  assertRequestOptions,
+  listenerOptions,
+  stripOptions,
+} from '../http/request-options.ts'
 import { attachTenant, tenantOf } from '../http/tenant-of.ts'
-import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
+import {
+  createTenantRequestResolver,
+  requestIdOfNode,
+  type TenantRequest,
+  type TenantRequestOptions,
+} from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
 export type { LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from '../http/admission.ts'
@@ -38,8 +51,17 @@ export type ExpressMiddleware = (
 ) => Promise<void>
 
 export interface ExpressOptions extends TenantRequestOptions {
-  /** Lets routes see the path without what named the tenant: `/invoices` for `/t/acme/invoices`. */
+  /**
+   * Lets routes see the path without what named the tenant: `/invoices` for `/t/acme/invoices`. Where the middleware is
+   * mounted, at `/api` for example, that stays: `fromPath({ prefix: '/api/t' })` makes `/api/invoices` of
+   * `/api/t/acme/invoices`.
+   */
   readonly stripPath?: boolean | undefined
+  /**
+   * Told of every error that this middleware, or a limit behind it, answers: for your log, with the id of the request that
+   * stands in the answer. What handlers throw is told to that of `problemHandler`.
+   */
+  readonly onError?: ErrorListener<ExpressRequest> | undefined
 }
 
 /**
@@ -62,21 +84,30 @@ export interface ExpressOptions extends TenantRequestOptions {
  * ```
  */
 export function tenantMiddleware<DB>(rowhouse: Rowhouse<DB>, options: ExpressOptions): ExpressMiddleware {
+  assertRequestOptions('tenantMiddleware', options, { ...listenerOptions, ...stripOptions })
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
   return async function rowhouseTenant(request, response, next) {
+    const requestId = requestIdOfNode(request, options.requestIdHeader)
+    const tell = expectErrors(request, requestId, options.onError)
     try {
-      const tenantRequest = await resolveRequest(fromNodeRequest(request, request.originalUrl), { ip: request.ip })
+      const seen = fromNodeRequest(request, request.originalUrl)
+      const tenantRequest = await resolveRequest(seen, { ip: request.ip, requestId })
       attachTenant(request, tenantRequest)
-      if (options.stripPath === true && tenantRequest.path !== undefined && request.baseUrl === '') {
-        const { search } = new URL(request.originalUrl, 'http://localhost')
-        request.url = `${tenantRequest.path}${search}`
-      }
+      if (options.stripPath === true) stripPath(request, new URL(seen.url), tenantRequest.path)
     } catch (error) {
-      sendProblem(response, error)
+      tell(error)
+      sendProblem(response, error, requestId)
       return
     }
     next()
   }
+}
+
+/** Express puts what the middleware is mounted at back before the path of the request when it goes on. */
+function stripPath(request: ExpressRequest, { pathname, search }: URL, path: string | undefined): void {
+  // Mounted behind what named the tenant: Express took that away already.
+  if (path === undefined || request.baseUrl.length > pathname.length - path.length) return
+  request.url = `${path}${search}`
 }
 
 /**
@@ -95,6 +126,7 @@ export function tenantMiddleware<DB>(rowhouse: Rowhouse<DB>, options: ExpressOpt
  * ```
  */
 export function rateLimitMiddleware(options: RequestRateLimit = {}): ExpressMiddleware {
+  assertRateLimit('rateLimitMiddleware', options)
   return limitBy('rowhouseRateLimit', (request, tenantRequest, route) =>
     takeFromRateLimit(request, tenantRequest, options, route),
   )
@@ -119,6 +151,7 @@ export function rateLimitMiddleware(options: RequestRateLimit = {}): ExpressMidd
  * ```
  */
 export function quotaMiddleware(options: RequestQuota = {}): ExpressMiddleware {
+  assertQuota('quotaMiddleware', options)
   return limitBy('rowhouseQuota', (request, tenantRequest) => reserveQuota(request, tenantRequest, options))
 }
 
@@ -127,15 +160,21 @@ function limitBy(
   admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
 ): ExpressMiddleware {
   const middleware: ExpressMiddleware = async (request, response, next) => {
+    const known = knownOf(request)
+    // Without a tenant there is nobody to tell but Express.
+    if (known?.tenantRequest === undefined) return next(missingTenant(request))
     try {
       const path = request.route?.path
       const route = typeof path === 'string' ? `${request.baseUrl}${path}` : undefined
-      const admitted = await admit(fromNodeRequest(request, request.originalUrl), tenantOf(request), route)
-      for (const [field, value] of Object.entries(admitted.headers)) response.appendHeader(field, value)
-      // Also when the client went away: the work was done.
+      const admitted = await admit(fromNodeRequest(request, request.originalUrl), known.tenantRequest, route)
+      // The client went away meanwhile: nobody waits for the handler, which would not be booked any more.
+      if (response.closed) return await admitted.finish(503)
+      // Also when the client goes away: the work is done.
       response.once('close', () => void admitted.finish(response.statusCode))
+      for (const [field, value] of Object.entries(admitted.headers)) response.appendHeader(field, value)
     } catch (error) {
-      sendProblem(response, error)
+      known.tell(error)
+      sendProblem(response, error, known.requestId)
       return
     }
     next()
@@ -144,8 +183,8 @@ function limitBy(
 }
 
 export interface ProblemHandlerOptions {
-  /** Told of every error, for your log. */
-  readonly onError?: ((error: unknown, request: IncomingMessage) => void) | undefined
+  /** Told of every error, for your log, with the id of the request where `tenantMiddleware` gave it one. */
+  readonly onError?: ((error: unknown, request: IncomingMessage, requestId: string | undefined) => void) | undefined
 }
 
 /** The last middleware: answers what handlers throw with a problem. Of errors that are not of rowhouse it tells nothing. */
@@ -158,14 +197,25 @@ export function problemHandler({
   next: (error?: unknown) => void,
 ) => void {
   return function rowhouseProblem(error, request, response, next) {
-    onError?.(error, request)
+    const requestId = knownOf(request)?.requestId
+    tellSafely(onError, error, request, requestId)
     // Half of an answer is on its way: Express closes the connection.
     if (response.headersSent) next(error)
-    else sendProblem(response, error)
+    else sendProblem(response, error, requestId)
   }
 }
 
-function sendProblem(response: ServerResponse, error: unknown): void {
-  const { problem, headers } = toProblem(error)
+function missingTenant(request: object): unknown {
+  try {
+    return tenantOf(request)
+  } catch (error) {
+    return error
+  }
+}
+
+function sendProblem(response: ServerResponse, error: unknown, requestId: string | undefined): void {
+  // Somebody else answered meanwhile: a timeout, for example.
+  if (response.headersSent) return
+  const { problem, headers } = toProblem(error, { requestId })
   response.writeHead(problem.status, headers).end(JSON.stringify(problem))
 }

@@ -12,10 +12,17 @@ import {
   reserveQuota,
   takeFromRateLimit,
 } from '../http/admission.ts'
+import { type ErrorListener, expectErrors, knownOf } from '../http/error-listener.ts'
 import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
+import { assertQuota, assertRateLimit, assertRequestOptions, listenerOptions } from '../http/request-options.ts'
 import { attachTenant, tenantOf } from '../http/tenant-of.ts'
-import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
+import {
+  createTenantRequestResolver,
+  requestIdOfNode,
+  type TenantRequest,
+  type TenantRequestOptions,
+} from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
 export type { LimitSubject, OfRequest, RequestQuota, RequestRateLimit } from '../http/admission.ts'
@@ -46,13 +53,17 @@ export interface FastifyLike {
 }
 
 export interface FastifyOptions extends TenantRequestOptions {
-  /** Told of every error that becomes an answer, for your log. */
-  readonly onError?: ((error: unknown, request: FastifyRequestLike) => void) | undefined
+  /**
+   * Told of every error that becomes an answer, those of the limits included: for your log, with the id of the request that
+   * stands in the answer.
+   */
+  readonly onError?: ErrorListener<FastifyRequestLike> | undefined
 }
 
 /**
  * Finds the tenant of each request; handlers get it from `tenantOf(request)`. A request without one is answered with a
- * problem (RFC 9457), and so is what handlers throw. No transaction is open around a handler.
+ * problem (RFC 9457), and so is what handlers throw. No transaction is open around a handler. Fastify has chosen the route by
+ * then, so with `fromPath` routes name the tenant: `/t/:tenant/invoices`, or `prefix: '/t/:tenant'` of `register`.
  *
  * @example
  * ```ts
@@ -70,15 +81,19 @@ export function tenantPlugin<DB>(
   rowhouse: Rowhouse<DB>,
   options: FastifyOptions,
 ): (instance: FastifyLike) => Promise<void> {
+  assertRequestOptions('tenantPlugin', options, listenerOptions)
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
-  const answer = (error: unknown, request: FastifyRequestLike, reply: FastifyReplyLike) => {
-    options.onError?.(error, request)
-    return sendProblem(reply, error)
+  const expect = (request: FastifyRequestLike) => {
+    const requestId = requestIdOfNode(request.raw, options.requestIdHeader)
+    expectErrors(request, requestId, options.onError)
+    return requestId
   }
   const plugin = async (instance: FastifyLike) => {
     instance.addHook('onRequest', async (request, reply) => {
       try {
-        attachTenant(request, await resolveRequest(fromNodeRequest(request.raw), { ip: request.ip }))
+        const requestId = expect(request)
+        const tenantRequest = await resolveRequest(fromNodeRequest(request.raw), { ip: request.ip, requestId })
+        attachTenant(request, tenantRequest)
         return undefined
       } catch (error) {
         return answer(error, request, reply)
@@ -88,6 +103,8 @@ export function tenantPlugin<DB>(
       // What Fastify itself refuses (a body that is no JSON) has a status of its own.
       const { statusCode } = error as { statusCode?: unknown }
       if (typeof statusCode === 'number' && statusCode < 500) throw error
+      // A hook before this plugin failed.
+      if (knownOf(request) === undefined) expect(request)
       return answer(error, request, reply)
     })
   }
@@ -112,6 +129,7 @@ export type FastifyHook = (request: FastifyRequestLike, reply: FastifyReplyLike)
  * ```
  */
 export function rateLimitHook(options: RequestRateLimit = {}): FastifyHook {
+  assertRateLimit('rateLimitHook', options)
   return limitBy((request, tenantRequest, route) => takeFromRateLimit(request, tenantRequest, options, route))
 }
 
@@ -128,6 +146,7 @@ export function rateLimitHook(options: RequestRateLimit = {}): FastifyHook {
  * ```
  */
 export function quotaHook(options: RequestQuota = {}): FastifyHook {
+  assertQuota('quotaHook', options)
   return limitBy((request, tenantRequest) => reserveQuota(request, tenantRequest, options))
 }
 
@@ -135,24 +154,34 @@ function limitBy(
   admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
 ): FastifyHook {
   return async (request, reply) => {
+    // Without a tenant there is nobody to tell but Fastify.
+    const tenantRequest = tenantOf(request)
     let admitted: Admitted
     try {
-      admitted = await admit(fromNodeRequest(request.raw), tenantOf(request), request.routeOptions?.url)
+      admitted = await admit(fromNodeRequest(request.raw), tenantRequest, request.routeOptions?.url)
     } catch (error) {
-      return sendProblem(reply, error)
+      return answer(error, request, reply)
     }
+    if (reply.raw.closed) {
+      // The client went away meanwhile: nobody waits for the handler, which would not be booked any more.
+      await admitted.finish(503)
+      reply.code(503)
+      return reply.send('')
+    }
+    // Also when the client goes away: the work is done.
+    reply.raw.once('close', () => void admitted.finish(reply.raw.statusCode))
     for (const [field, value] of Object.entries(admitted.headers)) {
       const before = reply.getHeader(field)
       reply.headers(joinHeaders(typeof before === 'string' ? { [field]: before } : {}, { [field]: value }))
     }
-    // Also when the client went away: the work was done.
-    reply.raw.once('close', () => void admitted.finish(reply.raw.statusCode))
     return undefined
   }
 }
 
-function sendProblem(reply: FastifyReplyLike, error: unknown): unknown {
-  const { problem, headers } = toProblem(error)
+function answer(error: unknown, request: FastifyRequestLike, reply: FastifyReplyLike): unknown {
+  const known = knownOf(request)
+  known?.tell(error)
+  const { problem, headers } = toProblem(error, { requestId: known?.requestId })
   reply.code(problem.status)
   reply.headers(headers as Record<string, string>)
   return reply.send(JSON.stringify(problem))

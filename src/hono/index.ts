@@ -10,11 +10,20 @@ import {
   reserveQuota,
   takeFromRateLimit,
 } from '../http/admission.ts'
+import { type ErrorListener, expectErrors, knownOf, tellSafely } from '../http/error-listener.ts'
 import { problemResponse } from '../http/problem.ts'
+import {
+  assertQuota,
+  assertRateLimit,
+  assertRequestOptions,
+  listenerOptions,
+  originOptions,
+} from '../http/request-options.ts'
 import { attachTenant, tenantOf } from '../http/tenant-of.ts'
 import {
   createTenantRequestResolver,
   type RequestOrigin,
+  requestIdOf,
   type TenantRequest,
   type TenantRequestOptions,
 } from '../http/tenant-request.ts'
@@ -33,11 +42,17 @@ export interface HonoContextLike {
 export interface HonoOptions<Context extends HonoContextLike = HonoContextLike> extends TenantRequestOptions {
   /** The address of the client: `(c) => ({ ip: getConnInfo(c).remote.address })`. Needed by keys with networks. */
   readonly origin?: ((context: Context) => RequestOrigin) | undefined
+  /**
+   * Told of every error that this middleware, or a limit behind it, answers: for your log, with the id of the request that
+   * stands in the answer. What handlers throw is told to that of `problemHandler`.
+   */
+  readonly onError?: ErrorListener<Context> | undefined
 }
 
 /**
  * Finds the tenant of each request; handlers get it from `tenantOf(c)`. A request without one is answered with a problem
- * (RFC 9457) and goes no further. No transaction is open around a handler.
+ * (RFC 9457) and goes no further. No transaction is open around a handler. Hono has chosen the route by then, so with
+ * `fromPath` routes name the tenant: `/t/:tenant/invoices`, or `app.basePath('/t/:tenant')`.
  *
  * @example
  * ```ts
@@ -56,12 +71,17 @@ export function tenantMiddleware<DB, Context extends HonoContextLike = HonoConte
   rowhouse: Rowhouse<DB>,
   options: HonoOptions<Context>,
 ): (context: Context, next: () => Promise<void>) => Promise<Response | undefined> {
+  assertRequestOptions('tenantMiddleware', options, { ...listenerOptions, ...originOptions })
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
   return async function rowhouseTenant(context, next) {
+    const requestId = requestIdOf(context.req.raw, options.requestIdHeader)
+    const tell = expectErrors(context, requestId, options.onError)
     try {
-      attachTenant(context, await resolveRequest(context.req.raw, options.origin?.(context)))
+      const origin = { requestId, ...options.origin?.(context) }
+      attachTenant(context, await resolveRequest(context.req.raw, origin))
     } catch (error) {
-      return problemResponse(error)
+      tell(error)
+      return problemResponse(error, { requestId })
     }
     await next()
     return undefined
@@ -81,6 +101,7 @@ export function tenantMiddleware<DB, Context extends HonoContextLike = HonoConte
  * ```
  */
 export function rateLimitMiddleware(options: RequestRateLimit = {}): HonoMiddleware {
+  assertRateLimit('rateLimitMiddleware', options)
   return limitBy('rowhouseRateLimit', (request, tenantRequest, route) =>
     takeFromRateLimit(request, tenantRequest, options, route),
   )
@@ -99,6 +120,7 @@ export function rateLimitMiddleware(options: RequestRateLimit = {}): HonoMiddlew
  * ```
  */
 export function quotaMiddleware(options: RequestQuota = {}): HonoMiddleware {
+  assertQuota('quotaMiddleware', options)
   return limitBy('rowhouseQuota', (request, tenantRequest) => reserveQuota(request, tenantRequest, options))
 }
 
@@ -110,13 +132,22 @@ function limitBy(
   admit: (request: Request, tenantRequest: TenantRequest, route: string | undefined) => Promise<Admitted>,
 ): HonoMiddleware {
   const middleware: HonoMiddleware = async (context, next) => {
+    // Without a tenant there is nobody to tell but Hono.
+    const tenantRequest = tenantOf(context)
     let admitted: Admitted
     try {
-      admitted = await admit(context.req.raw, tenantOf(context), context.req.routePath)
+      admitted = await admit(context.req.raw, tenantRequest, context.req.routePath)
     } catch (error) {
-      return problemResponse(error)
+      const known = knownOf(context)
+      known?.tell(error)
+      return problemResponse(error, { requestId: known?.requestId })
     }
-    await next()
+    try {
+      await next()
+    } catch (error) {
+      await admitted.finish(500)
+      throw error
+    }
     for (const [field, value] of Object.entries(admitted.headers)) context.header(field, value, { append: true })
     await admitted.finish(context.res.status)
     return undefined
@@ -128,12 +159,16 @@ function limitBy(
 export function problemHandler({
   onError,
 }: {
-  readonly onError?: ((error: unknown) => void) | undefined
-} = {}): (error: Error) => Response {
-  return function rowhouseProblem(error) {
-    onError?.(error)
+  /** Told of every error, for your log, with the id of the request where `tenantMiddleware` gave it one. */
+  readonly onError?:
+    | ((error: unknown, context: HonoContextLike | undefined, requestId: string | undefined) => void)
+    | undefined
+} = {}): (error: Error, context?: HonoContextLike) => Response {
+  return function rowhouseProblem(error, context) {
+    const requestId = context && knownOf(context)?.requestId
+    tellSafely(onError, error, context, requestId)
     // An HTTPException of Hono brings its own answer.
     const { getResponse } = error as { getResponse?: () => Response }
-    return typeof getResponse === 'function' ? getResponse.call(error) : problemResponse(error)
+    return typeof getResponse === 'function' ? getResponse.call(error) : problemResponse(error, { requestId })
   }
 }

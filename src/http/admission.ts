@@ -24,7 +24,7 @@ export interface RequestRateLimit {
   /** Name of a stored rate limit: the tenant's own, or that of its tier. Default `requests`. */
   readonly name?: string | undefined
   /** Windows given here, in place of stored ones. `name` then only tells the limit from others in answers. */
-  readonly windows?: readonly RateLimitWindow[] | undefined
+  readonly windows?: readonly RateLimitWindow[]
   /** Default `tenant`. */
   readonly subject?: LimitSubject | undefined
   /** How much a request uses. Default 1. */
@@ -34,9 +34,9 @@ export interface RequestRateLimit {
 /** What requests use of quotas and budgets. */
 export interface RequestQuota {
   /** The most that a request can use. It is reserved before the handler and booked after it. Each counts as one of `requests` besides. */
-  readonly units?: OfRequest<Units> | undefined
+  readonly units?: OfRequest<Units>
   /** The model that it uses, which needs a price. */
-  readonly model?: OfRequest<string | undefined> | undefined
+  readonly model?: string | ((request: Request, tenantRequest: TenantRequest) => string | undefined)
   /** How long a handler may take, in milliseconds, before its reservation is given back. Default 60000. */
   readonly leaseMs?: number | undefined
   /**
@@ -51,9 +51,10 @@ export interface RequestQuota {
   readonly onError?: ((error: unknown) => void) | undefined
 }
 
+/** Left out, there is no limit; undefined is refused. */
 export interface LimitOptions {
-  readonly rateLimit?: RequestRateLimit | undefined
-  readonly quota?: RequestQuota | undefined
+  readonly rateLimit?: RequestRateLimit
+  readonly quota?: RequestQuota
 }
 
 /** A request that may go on. */

@@ -1,6 +1,8 @@
 import type { Rowhouse } from '../rowhouse.ts'
 import { type Admitted, admitRequest, type LimitOptions } from './admission.ts'
+import { type ErrorListener, tellSafely } from './error-listener.ts'
 import { problemResponse } from './problem.ts'
+import { assertRequestOptions, limitOptions, listenerOptions, originOptions, stripOptions } from './request-options.ts'
 import {
   createTenantRequestResolver,
   type RequestOrigin,
@@ -21,8 +23,8 @@ export interface TenantHandlerOptions extends TenantRequestOptions, LimitOptions
   readonly stripPath?: boolean | undefined
   /** What the server knows of a request: its address, for API keys that are bound to networks. */
   readonly origin?: ((request: Request) => RequestOrigin) | undefined
-  /** Told of every error that becomes an answer, for your log. */
-  readonly onError?: ((error: unknown, request: Request) => void) | undefined
+  /** Told of every error that becomes an answer, for your log, with the id of the request that stands in the answer. */
+  readonly onError?: ErrorListener<Request> | undefined
 }
 
 /**
@@ -44,6 +46,12 @@ export function tenantHandler<DB, Rest extends readonly unknown[] = []>(
   options: TenantHandlerOptions,
   handler: TenantHandler<DB, Rest>,
 ): (request: Request, ...rest: Rest) => Promise<Response> {
+  assertRequestOptions('tenantHandler', options, {
+    ...limitOptions,
+    ...listenerOptions,
+    ...originOptions,
+    ...stripOptions,
+  })
   const { stripPath = false, origin, onError, requestIdHeader } = options
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
   return async (request, ...rest) => {
@@ -55,15 +63,23 @@ export function tenantHandler<DB, Rest extends readonly unknown[] = []>(
       admitted = await admitRequest(request, tenantRequest, options)
       const { path } = tenantRequest
       const seen = stripPath && path !== undefined ? withPath(request, path) : request
-      response = await handler(seen, tenantRequest, ...rest)
+      response = assertResponse(await handler(seen, tenantRequest, ...rest))
     } catch (error) {
-      onError?.(error, request)
+      tellSafely(onError, error, request, requestId)
       response = problemResponse(error, { requestId })
     }
     if (admitted === undefined) return response
     await admitted.finish(response.status)
     return withHeaders(response, admitted.headers)
   }
+}
+
+/** By its shape: frameworks bring Response classes of their own. */
+function assertResponse(response: Response): Response {
+  const { status, headers } = (response ?? {}) as Partial<Response>
+  if (typeof status === 'number' && status >= 100 && typeof headers?.get === 'function') return response
+  // A fault of the handler, which the caller can't mend.
+  throw new TypeError('The handler returned no Response.')
 }
 
 /** What the handler set itself stays. */

@@ -1,11 +1,11 @@
 import { createRowhouseError } from '../errors.ts'
+import { knownOf } from './error-listener.ts'
 import type { TenantRequest } from './tenant-request.ts'
-
-const requests = new WeakMap<object, TenantRequest>()
 
 /** Remembers whose a request of a framework is. */
 export function attachTenant(request: object, tenantRequest: TenantRequest): void {
-  requests.set(request, tenantRequest)
+  const known = knownOf(request)
+  if (known !== undefined) known.tenantRequest = tenantRequest
 }
 
 /**
@@ -14,7 +14,7 @@ export function attachTenant(request: object, tenantRequest: TenantRequest): voi
  * @param request The request of Express or Fastify, the context of Hono.
  */
 export function tenantOf<DB = any>(request: object): TenantRequest<DB> {
-  const found = requests.get(request)
+  const found = knownOf(request)?.tenantRequest
   if (found === undefined) {
     throw createRowhouseError('no_tenant_context', 'The tenant middleware did not run for this request.', {
       hint: 'Register it before the route.',

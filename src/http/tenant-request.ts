@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { sql } from 'kysely'
 import type { Units } from '../budgets/units.ts'
 import type { TenantContext } from '../context/tenant-context.ts'
@@ -6,6 +7,7 @@ import { createRowhouseError } from '../errors.ts'
 import type { ApiKey } from '../keys/api-keys.ts'
 import type { ResolvedTenant, TenantResolver, UnauthenticatedSource } from '../resolve/resolver.ts'
 import type { Rowhouse } from '../rowhouse.ts'
+import { assertCommonOptions } from './request-options.ts'
 import { TenantDirectory } from './tenant-directory.ts'
 
 /** How requests find their tenants. */
@@ -46,7 +48,12 @@ export interface TenantRequest<DB = any> {
   readonly claims: Readonly<Record<string, unknown>> | undefined
   /** The path without what named the tenant, when it was the path. */
   readonly path: string | undefined
-  /** What the handler really used, which is booked in place of what its quota had reserved. The last call counts. */
+  /**
+   * What the handler really used, which is booked in place of what its quota had reserved. The last call counts, before the
+   * answer is sent (Express, Fastify) or returned (Fetch, Hono, Next.js): what a stream uses after it was returned is for
+   * `tenant.budget`, not for the quota of the request. When the client went away without a report, all that was reserved is
+   * booked.
+   */
   readonly reportUsage: (units: Units) => void
   /** Lets `rowhouse.close()` wait for work that goes on after the answer. Its failure is yours to report. */
   readonly waitUntil: (work: Promise<unknown>) => void
@@ -61,17 +68,16 @@ export interface RequestOrigin {
 /** Finds the tenant of a request, or fails with the error to answer. */
 export type TenantRequestResolver<DB> = (request: Request, origin?: RequestOrigin) => Promise<TenantRequest<DB>>
 
-/** The core of every middleware. Throws now when a resolver believes what nobody proved and isn't trusted by name. */
+/**
+ * The core of every middleware. Throws now when a resolver believes what nobody proved and isn't trusted by name, and when
+ * an option is wrong.
+ */
 export function createTenantRequestResolver<DB>(
   rowhouse: Rowhouse<DB>,
-  {
-    resolve,
-    trustUnauthenticated = [],
-    cacheMs,
-    listen = false,
-    requestIdHeader = 'X-Request-ID',
-  }: TenantRequestOptions,
+  options: TenantRequestOptions,
 ): TenantRequestResolver<DB> {
+  assertCommonOptions('createTenantRequestResolver', options)
+  const { resolve, trustUnauthenticated = [], cacheMs, listen = false, requestIdHeader } = options
   const untrusted = resolve.unauthenticated.filter((source) => !trustUnauthenticated.includes(source))
   if (untrusted.length > 0) {
     throw createRowhouseError(
@@ -130,6 +136,14 @@ export function reportedUsage(tenantRequest: TenantRequest): Units | undefined {
 
 /** What a caller may call his request: it ends up in logs, so nothing but plain characters. */
 export function requestIdOf(request: Request, header = 'X-Request-ID'): string {
-  const given = request.headers.get(header)
-  return given !== null && /^[\w.:+/=-]{1,200}$/.test(given) ? given : randomUUID()
+  return plainRequestId(request.headers.get(header))
+}
+
+/** The same of a request of Node. */
+export function requestIdOfNode({ headers }: IncomingMessage, header = 'X-Request-ID'): string {
+  return plainRequestId(headers[header.toLowerCase()])
+}
+
+function plainRequestId(given: unknown): string {
+  return typeof given === 'string' && /^[\w.:+/=-]{1,200}$/.test(given) ? given : randomUUID()
 }

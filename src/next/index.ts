@@ -5,6 +5,13 @@
  * @module
  */
 import type { LimitOptions } from '../http/admission.ts'
+import {
+  assertLimits,
+  assertRequestOptions,
+  limitOptions,
+  listenerOptions,
+  originOptions,
+} from '../http/request-options.ts'
 import { type TenantHandlerOptions, tenantHandler } from '../http/tenant-handler.ts'
 import type { TenantRequest, TenantRequestOptions } from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
@@ -62,8 +69,11 @@ export type TenantRoute<DB> = <Params = Record<string, never>, NextRequest exten
  * ```
  */
 export function tenantRoute<DB>(rowhouse: Rowhouse<DB>, options: RouteOptions): TenantRoute<DB> {
-  return (handler, limits = {}) =>
-    tenantHandler(rowhouse, { ...options, ...limits }, (request, tenantRequest, context) =>
+  assertRequestOptions('tenantRoute', options, { ...limitOptions, ...listenerOptions, ...originOptions })
+  return (handler, limits = {}) => {
+    assertLimits('a route', limits)
+    return tenantHandler(rowhouse, { ...options, ...limits }, (request, tenantRequest, context) =>
       handler(request as Parameters<typeof handler>[0], tenantRequest, context as Parameters<typeof handler>[2]),
     )
+  }
 }

@@ -7,10 +7,19 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
 import * as z from 'zod'
+import { parseTenantId } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
+import { type ErrorListener, tellSafely } from '../http/error-listener.ts'
 import { fromNodeRequest } from '../http/node-request.ts'
 import { toProblem } from '../http/problem.ts'
-import { createTenantRequestResolver, type TenantRequest, type TenantRequestOptions } from '../http/tenant-request.ts'
+import { assertRequestOptions, listenerOptions, originOptions } from '../http/request-options.ts'
+import {
+  createTenantRequestResolver,
+  type RequestOrigin,
+  requestIdOfNode,
+  type TenantRequest,
+  type TenantRequestOptions,
+} from '../http/tenant-request.ts'
 import type { Rowhouse } from '../rowhouse.ts'
 
 export {
@@ -34,6 +43,13 @@ export interface SocketLike {
 export interface TenantSocketOptions extends TenantRequestOptions {
   /** How long `authenticate` waits for the first message. Default 10 000. */
   readonly timeoutMs?: number | undefined
+  /**
+   * The address of the client, for API keys with networks and for counting guesses: behind a proxy that of the header which
+   * your proxy sets. Default: the address of the socket.
+   */
+  readonly origin?: ((request: IncomingMessage) => RequestOrigin) | undefined
+  /** Told of every error that becomes an answer, for your log, with the id of the request that stands in the answer. */
+  readonly onError?: ErrorListener<IncomingMessage> | undefined
 }
 
 /** Finds the tenants of WebSockets. */
@@ -46,7 +62,8 @@ export interface TenantSockets<DB> {
   /**
    * The tenant of an open socket, for browsers, which can't send headers: by its first message,
    * `{ "action": "auth", "token": "...", "tenantId": "acme" }`. The token is looked at as `Authorization: Bearer`, the
-   * tenant as `X-Tenant-ID`, by the resolver of the options. The client gets `{ "action": "auth", "ok": true }`, or the
+   * tenant as `X-Tenant-ID`, by the resolver of the options; a tenant that is not the one of the token is refused, whatever
+   * the resolver looks at. The client gets `{ "action": "auth", "ok": true }`, or the
    * problem, after which the socket is closed with 4000 + the HTTP status; then there is nothing more to do.
    */
   authenticate(socket: SocketLike, request: IncomingMessage): Promise<TenantRequest<DB> | undefined>
@@ -57,7 +74,8 @@ const MAX_LENGTH = 16_384
 
 const authMessage = z.object({
   action: z.literal('auth'),
-  token: z.string().regex(/^\S+$/),
+  // What a header field can hold.
+  token: z.string().regex(/^[\x21-\x7e]+$/),
   tenantId: z.string().optional(),
 })
 
@@ -79,16 +97,30 @@ const authMessage = z.object({
  * ```
  */
 export function tenantSockets<DB>(rowhouse: Rowhouse<DB>, options: TenantSocketOptions): TenantSockets<DB> {
+  const timeout = z.int('is not a whole number').min(1, 'is not positive').max(3_600_000, 'is more than an hour')
+  assertRequestOptions('tenantSockets', options, {
+    timeoutMs: timeout.optional(),
+    ...listenerOptions,
+    ...originOptions,
+  })
   const resolveRequest = createTenantRequestResolver(rowhouse, options)
-  const { timeoutMs = 10_000 } = options
+  const { timeoutMs = 10_000, origin, onError } = options
+  const requestIdOf = (request: IncomingMessage) => requestIdOfNode(request, options.requestIdHeader)
+  const originOf = (request: IncomingMessage, requestId: string) => ({
+    ip: request.socket.remoteAddress,
+    requestId,
+    ...origin?.(request),
+  })
   return {
     async upgrade(request, connection) {
       // A client that goes away meanwhile must not end the process.
       connection.on('error', () => {})
+      const requestId = requestIdOf(request)
       try {
-        return await resolveRequest(fromNodeRequest(request), { ip: request.socket.remoteAddress })
+        return await resolveRequest(fromNodeRequest(request), originOf(request, requestId))
       } catch (error) {
-        refuseUpgrade(connection, error)
+        tellSafely(onError, error, request, requestId)
+        refuseUpgrade(connection, error, requestId)
         return undefined
       }
     },
@@ -96,16 +128,20 @@ export function tenantSockets<DB>(rowhouse: Rowhouse<DB>, options: TenantSocketO
       // Messages that came in one packet with the first one are delivered whether anybody listens or not.
       const early: unknown[][] = []
       const keep = (...message: unknown[]) => early.push(message)
+      const requestId = requestIdOf(request)
       try {
         const { token, tenantId } = await firstMessage(socket, timeoutMs, keep)
         const headers = new Headers(fromNodeRequest(request).headers)
         headers.set('authorization', `Bearer ${token}`)
         headers.delete('x-api-key')
         if (tenantId === undefined) headers.delete('x-tenant-id')
-        else headers.set('x-tenant-id', tenantId)
-        const tenantRequest = await resolveRequest(new Request(fromNodeRequest(request), { headers }), {
-          ip: request.socket.remoteAddress,
-        })
+        else headers.set('x-tenant-id', parseTenantId(tenantId))
+        const seen = new Request(fromNodeRequest(request), { headers })
+        const tenantRequest = await resolveRequest(seen, originOf(request, requestId))
+        // Also when the resolver looks at no header: a client that was told another tenant must not go on as this one.
+        if (tenantId !== undefined && tenantId !== tenantRequest.tenantId) {
+          throw createRowhouseError('tenant_disagreement', 'The tenant of the message is not the one of the caller.')
+        }
         socket.off('message', keep)
         socket.send(JSON.stringify({ action: 'auth', ok: true, tenantId: tenantRequest.tenantId }))
         // The caller listens as soon as he has the answer; after that come the early messages, then all others.
@@ -116,7 +152,8 @@ export function tenantSockets<DB>(rowhouse: Rowhouse<DB>, options: TenantSocketO
         return tenantRequest
       } catch (error) {
         socket.off('message', keep)
-        const { problem } = toProblem(error)
+        tellSafely(onError, error, request, requestId)
+        const { problem } = toProblem(error, { requestId })
         socket.send(JSON.stringify({ action: 'auth', ok: false, problem }))
         socket.resume()
         socket.close(4000 + problem.status, problem.title)
@@ -162,8 +199,8 @@ function parseMessage(text: string): z.output<typeof authMessage> | undefined {
   }
 }
 
-function refuseUpgrade(connection: Duplex, error: unknown): void {
-  const { problem, headers } = toProblem(error)
+function refuseUpgrade(connection: Duplex, error: unknown, requestId: string): void {
+  const { problem, headers } = toProblem(error, { requestId })
   const body = JSON.stringify(problem)
   const lines = Object.entries({ ...headers, 'Content-Length': String(Buffer.byteLength(body)), Connection: 'close' })
   const status = `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}`

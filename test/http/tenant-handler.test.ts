@@ -162,6 +162,34 @@ test('what a handler throws is a problem; what is not of rowhouse tells nothing'
   expect(await unavailable.text()).not.toContain('db7')
 })
 
+test('a handler that answers nothing is a 500, and what it had reserved is given back', async () => {
+  const { rowhouse } = fixture
+  await rowhouse.quotas.define('pages_of_all_time', { metric: 'pages', period: 'total' })
+  await rowhouse.quotas.set(GLOBEX, 'pages_of_all_time', { limit: 10 })
+  const headers = { authorization: `Bearer ${await token(GLOBEX)}` }
+  const pages = async () => {
+    const quotas = await rowhouse.tenant(GLOBEX).budget.checkQuotas()
+    const { used, reserved } = quotas.find(({ name }) => name === 'pages_of_all_time')!
+    return { used, reserved }
+  }
+  for (const answer of [undefined, null, 'fine', {}, Response.error()]) {
+    const seen: unknown[] = []
+    const onError = (error: unknown) => {
+      seen.push(error)
+      throw new Error('the log is full')
+    }
+    const options = { resolve: jwt, quota: { units: { pages: 4 } }, onError }
+    const response = await tenantHandler(rowhouse, options, () => answer as Response)(get(headers))
+    expect(response.status).toBe(500)
+    expect(seen).toMatchObject([{ message: 'The handler returned no Response.' }])
+    expect(await pages()).toEqual({ used: 0, reserved: 0 })
+  }
+  // The control: an answer uses what was reserved.
+  const options = { resolve: jwt, quota: { units: { pages: 4 } } }
+  expect((await tenantHandler(rowhouse, options, () => new Response(null))(get(headers))).status).toBe(200)
+  expect(await pages()).toEqual({ used: 4, reserved: 0 })
+})
+
 test('a limit tells when to come back, and how the windows stand', async () => {
   const windows = [
     { limit: 10, windowMs: 1000, remaining: 0, resetMs: 900 },

@@ -13,17 +13,25 @@ const fixture = useRowhouse(database)
 const server = createServer()
 const webSockets = new WebSocketServer({ noServer: true })
 const keys: Record<string, string> = {}
+const told: unknown[] = []
 let url: string
 
 beforeAll(async () => {
   const resolve = requireAgreement(fromApiKey(), fromHeader())
   const sockets = tenantSockets(fixture.rowhouse, { resolve, timeoutMs: 300 })
+  // Looks at no tenant that the client names, and is behind a proxy.
+  const byKey = tenantSockets(fixture.rowhouse, {
+    resolve: fromApiKey(),
+    timeoutMs: 300,
+    origin: ({ headers }) => ({ ip: String(headers['x-real-ip'] ?? '') }),
+    onError: (error, _request, requestId) => told.push([(error as { code?: unknown }).code, requestId]),
+  })
   server.on('upgrade', async (request, connection, head) => {
-    const byMessage = request.url === '/browser'
+    const byMessage = request.url !== '/'
     const upgraded = byMessage ? undefined : await sockets.upgrade(request, connection)
     if (!byMessage && upgraded === undefined) return
     webSockets.handleUpgrade(request, connection, head, async (socket) => {
-      const tenantRequest = upgraded ?? (await sockets.authenticate(socket, request))
+      const tenantRequest = upgraded ?? (await (request.url === '/key' ? byKey : sockets).authenticate(socket, request))
       if (tenantRequest === undefined) return
       // Answers in the order of the messages, whichever query ends first.
       let answered = Promise.resolve()
@@ -109,6 +117,8 @@ test.each<[string, () => string, number]>([
   ['no tenant id', () => auth(keys.acme!, 'no tenant'), 4400],
   ['something else', () => '{"action":"subscribe"}', 4401],
   ['no JSON', () => 'hello', 4401],
+  ['a token that no header can hold', () => auth('sch\u00f6n'), 4401],
+  ['a tenant that no header can hold', () => auth(keys.acme!, 'sch\u20acn'), 4400],
   ['too much', () => auth('x'.repeat(20_000)), 4401],
   ['a token with a line break', () => auth('x\r\nX-Tenant-ID: globex'), 4401],
 ])('with %s as the first message the socket is closed', async (_what, message, code) => {
@@ -120,4 +130,22 @@ test.each<[string, () => string, number]>([
 test('a socket that stays silent is closed', async () => {
   const { code } = await talk('/browser', [], 9)
   expect(code).toBe(4401)
+})
+
+test('a tenant that is not the one of the key is refused, also when the resolver looks at none', async () => {
+  expect((await talk('/key', [auth(keys.acme!, 'acme')], 1)).received).toMatchObject([{ ok: true, tenantId: 'acme' }])
+  expect((await talk('/key', [auth(keys.acme!)], 1)).received).toMatchObject([{ ok: true, tenantId: 'acme' }])
+  const headers = { 'x-request-id': 'r_3' }
+  const { received, code } = await talk('/key', [auth(keys.acme!, 'globex'), 'ignored'], 9, headers)
+  expect(received).toMatchObject([{ ok: false, problem: { code: 'tenant_disagreement', requestId: 'r_3' } }])
+  expect(code).toBe(4403)
+  expect(told).toEqual([['tenant_disagreement', 'r_3']])
+})
+
+test('behind a proxy the address of the client is the one that the proxy tells', async () => {
+  const { key } = await fixture.rowhouse.apiKeys.issue('acme', { name: 'net', allowedIps: ['192.0.2.0/24'] })
+  const from = (ip: string) => talk('/key', [auth(key)], 1, { 'x-real-ip': ip })
+  expect((await from('192.0.2.7')).received).toMatchObject([{ ok: true }])
+  expect((await from('198.51.100.7')).received).toMatchObject([{ ok: false, problem: { status: 401 } }])
+  expect((await from('')).received).toMatchObject([{ ok: false, problem: { status: 401 } }])
 })
