@@ -1,5 +1,6 @@
 import type { Command } from '../command.ts'
 import { auditExportCommand } from './audit/export.ts'
+import { auditPurgeCommand } from './audit/purge.ts'
 import { auditSealCommand } from './audit/seal.ts'
 import { auditVerifyCommand } from './audit/verify.ts'
 import { demoCommand } from './demo.ts'
@@ -55,6 +56,7 @@ export const COMMANDS: readonly Command[] = [
   auditSealCommand,
   auditVerifyCommand,
   auditExportCommand,
+  auditPurgeCommand,
   doctorCommand,
   proveCommand,
   usageCommand,

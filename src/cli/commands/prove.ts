@@ -3,7 +3,7 @@ import { type IsolationProof, proveIsolation } from '../../testing/prove-isolati
 import { type Command, EXIT_FAILURE, EXIT_OK } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
 import { formatTable } from '../table.ts'
-import { TENANT_OPTIONS } from './tenant/options.ts'
+import { DATABASE_OPTIONS } from './tenant/options.ts'
 
 export const proveCommand: Command = {
   name: 'prove',
@@ -14,7 +14,7 @@ export const proveCommand: Command = {
     'Fails when a row was read, changed or seen to exist.',
   positionals: ['[table]'],
   options: {
-    ...TENANT_OPTIONS,
+    ...DATABASE_OPTIONS,
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
   },
   examples: ['rowhouse prove', 'rowhouse prove public.invoices --json'],

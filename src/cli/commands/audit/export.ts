@@ -9,6 +9,7 @@ export const auditExportCommand: Command = {
   positionals: ['<tenant>'],
   options: {
     'database-url': TENANT_OPTIONS['database-url'],
+    placements: TENANT_OPTIONS.placements,
     action: { type: 'string', value: 'NAME', description: 'Only this action, or chat.* for all that begin so' },
     from: { type: 'string', value: 'TIME', description: 'Only entries from then on, for example 2026-01-01' },
     to: { type: 'string', value: 'TIME', description: 'Only entries before then' },
