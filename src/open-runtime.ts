@@ -6,7 +6,7 @@ import { BackgroundWork } from './context/background-work.ts'
 import { ConnectionSource } from './context/connection-source.ts'
 import { ContextRuntime } from './context/context-runtime.ts'
 import { runWithoutAmbientTenant } from './context/current-tenant.ts'
-import { onOwnConnection } from './context/own-connection.ts'
+import { HOME } from './context/placements.ts'
 import { openPool, parseRowhouseOptions, type RowhouseOptions } from './context/rowhouse-options.ts'
 import { Seal } from './context/seal.ts'
 import { StartupCheck } from './context/startup-check.ts'
@@ -28,6 +28,7 @@ export interface OpenRuntime {
   readonly outside: AdminExecutor
   readonly directory: AdminDirectory
   readonly owner: OwnerConnection
+  readonly ownerOf: (placement: string) => OwnerConnection
   /** What the end waits for. */
   readonly background: BackgroundWork
   readonly close: () => Promise<void>
@@ -82,7 +83,8 @@ export function openRuntime(options: RowhouseOptions): OpenRuntime {
     admin: placed.admin,
     directory: placed.directory,
     outside: createRoleExecutor(source, log, tenantRole),
-    owner: (fn) => onOwnConnection(adminSource, fn),
+    owner: placed.ownerOf(HOME),
+    ownerOf: placed.ownerOf,
     background,
     close: async () => {
       try {

@@ -300,7 +300,7 @@ export interface Rowhouse<DB = any> extends AsyncDisposable {
  * ```
  */
 export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB> {
-  const { runtime, auditBuffer, admin, directory, outside, owner, background, close } = openRuntime(options)
+  const { runtime, auditBuffer, admin, directory, outside, owner, ownerOf, background, close } = openRuntime(options)
   const tenants = new Tenants(admin, directory)
   /** Which tables belong to tenants may have changed, so the next transaction looks again. */
   const thenLookAgain = async <T>(work: Promise<T>): Promise<T> => {
@@ -336,8 +336,8 @@ export function createRowhouse<DB = any>(options: RowhouseOptions): Rowhouse<DB>
     credentialKeys: new CredentialKeys(admin, tenants, runtime.dataKeys),
     watchTenants: (listener) => watchTenantChanges(runtime.notifications, listener),
     apiKeys: new ApiKeys(admin, (tenantId) => openDetached(runtime, tenantId), outside.db),
-    auditLog: new AuditLog(admin, auditBuffer),
-    erasures: new Erasures(admin, owner),
+    auditLog: new AuditLog(admin, auditBuffer, directory),
+    erasures: new Erasures(directory, ownerOf),
     usage: createUsageOfTenants((fn, options) =>
       visitTenants(tenants, BILLED_STATUSES, (tenantId) => fn(openTenantContext(runtime, tenantId).usage), options),
     ),

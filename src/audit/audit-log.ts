@@ -2,7 +2,9 @@ import { sql } from 'kysely'
 import * as z from 'zod'
 import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseTenantId } from '../context/context-options.ts'
+import { HOME } from '../context/placements.ts'
 import { parse } from '../documents/parse-documents.ts'
+import type { AdminDirectory } from '../placements/admin-directory.ts'
 import { type SigningKey, trustedKeys } from '../signing/ed25519-keys.ts'
 import type { AuditBuffer } from './audit-buffer.ts'
 import { isSignedBy, signDigest } from './digest-signature.ts'
@@ -130,11 +132,13 @@ const verifyOptions = z.strictObject({
 export class AuditLog {
   readonly #admin: AdminExecutor
   readonly #buffer: AuditBuffer
+  readonly #directory: AdminDirectory
 
   /** @internal */
-  constructor(admin: AdminExecutor, buffer: AuditBuffer) {
+  constructor(admin: AdminExecutor, buffer: AuditBuffer, directory: AdminDirectory) {
     this.#admin = admin
     this.#buffer = buffer
+    this.#directory = directory
   }
 
   /** Entries appended with `buffered` that are not written yet: what a crash of this process would lose. */
@@ -152,8 +156,8 @@ export class AuditLog {
   }
 
   /**
-   * Puts the entries since the last call into segments of the chain: of one tenant, or of every tenant that has some.
-   * Call it regularly; several processes may do so at once. What is not sealed yet can be removed without a trace.
+   * Puts the entries since the last call into segments of the chain: of one tenant, or of every tenant that has some,
+   * in whichever database of `placements`. Call it regularly; several processes may do so at once. What is not sealed yet can be removed without a trace.
    *
    * SQL: `select rowhouse.seal_audit('acme')`
    */
@@ -162,9 +166,7 @@ export class AuditLog {
   async seal(first: string | SealOptions = {}, second: SealOptions = {}): Promise<SealedAudit | SealedAudit[]> {
     const options = parse(sealOptions, typeof first === 'string' ? second : first, 'invalid_argument', 'The options')
     if (typeof first === 'string') return this.#seal(parseTenantId(first), options)
-    const { rows } = await sql<{ tenant_id: string }>`select tenant_id from rowhouse.unsealed_audits()`.execute(
-      this.#admin.db,
-    )
+    const rows = await this.#unsealed()
     const sealed: SealedAudit[] = []
     for (const { tenant_id: tenantId } of rows) {
       sealed.push(await this.#seal(tenantId, options, { tenants: sealed.length, totalTenants: rows.length }))
@@ -245,6 +247,23 @@ export class AuditLog {
     const { rows } = await sql<{ result: { removed: number } }>`
       select rowhouse.purge_audit(${parseTenantId(tenantId)}, ${before}) as result`.execute(this.#admin.db)
     return { removed: rows[0]!.result.removed }
+  }
+
+  async #unsealed(): Promise<{ readonly tenant_id: string }[]> {
+    const found = await Promise.all(
+      this.#directory.all.map(async ([name, { db }]) => {
+        const { rows } = await sql<{ tenant_id: string }>`select tenant_id from rowhouse.unsealed_audits()`.execute(db)
+        if (name === HOME || rows.length === 0) return rows
+        // Others may share that database: the tenants of this home are those of its registry.
+        const own = await sql<{ tenant_id: string }>`
+          select tenant_id from rowhouse.tenants
+            where tenant_id = any(${rows.map((row) => row.tenant_id)}) and status = 'moved'`.execute(
+          this.#directory.get(HOME).db,
+        )
+        return own.rows
+      }),
+    )
+    return found.flat()
   }
 
   async #seal(

@@ -8,12 +8,15 @@ export interface CommandOption {
   /** What the value is, for the help text, for example `URL`. */
   readonly value?: string
   readonly description: string
+  /** All that the value may be. */
+  readonly choices?: readonly string[]
 }
 
 export type OptionValues = Readonly<Record<string, string | boolean | undefined>>
 
 /** What a command is given to run. */
 export interface CommandContext {
+  readonly command: Command
   readonly options: OptionValues
   readonly positionals: readonly string[]
   readonly output: Output

@@ -3,10 +3,9 @@ import { createAsk } from './ask.ts'
 import { createOutput } from './output.ts'
 import { runCommandLine } from './run.ts'
 
-// A reader that has seen enough, such as `head`, is no failure.
+// A reader that has seen enough, such as `head`, is no failure; whether the command fails is still to be seen.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0)
-  throw error
+  if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') throw error
 })
 
 const output = createOutput(process.stdout, process.stderr, process.env)

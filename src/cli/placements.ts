@@ -7,6 +7,12 @@ export const PLACEMENTS_OPTION: CommandOption = {
   description: 'Other databases, as name=URL name=URL (default: the variable ROWHOUSE_PLACEMENTS)',
 }
 
+/** How to name the databases that were not. */
+export function placementsHint(names: readonly string[]): string {
+  const list = names.map((name) => `${name}=postgres://...`).join(' ')
+  return `Give --placements "${list}", or set ROWHOUSE_PLACEMENTS to that list.`
+}
+
 /** The other databases that the user named. */
 export function readPlacements({ options, environment }: CommandContext): NonNullable<RowhouseOptions['placements']> {
   const list = String(options.placements ?? environment.ROWHOUSE_PLACEMENTS ?? '')

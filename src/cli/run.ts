@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
-import { RowhouseError } from '../errors.ts'
+import { RowhouseError, TenantMovedError } from '../errors.ts'
 import { packageVersion } from '../migrate/package-version.ts'
+import { checkValues } from './check-values.ts'
 import {
   type Command,
   type CommandContext,
@@ -14,6 +15,7 @@ import { COMMANDS } from './commands/index.ts'
 import { COMMON_OPTIONS, commandHelp, groupHelp, overview } from './help.ts'
 import { nearest } from './nearest.ts'
 import type { Output } from './output.ts'
+import { placementsHint } from './placements.ts'
 
 /** What a command line runs in. */
 export type Surroundings = Pick<CommandContext, 'output' | 'environment' | 'ask'>
@@ -63,7 +65,8 @@ async function dispatch(arguments_: readonly string[], surroundings: Surrounding
     return EXIT_OK
   }
   checkPositionals(command, positionals)
-  return command.run({ ...surroundings, options: values, positionals })
+  checkValues(command, values, positionals)
+  return command.run({ ...surroundings, command, options: values, positionals })
 }
 
 /** The help for a command, or for those that begin with one word. */
@@ -144,11 +147,17 @@ function unknownOption(rawName: string, names: readonly string[], help: string):
   )
 }
 
+/** What to do on the command line, where the error says what to do in a program. */
+function hintOf(error: RowhouseError | UsageError): string {
+  if (error instanceof TenantMovedError && error.placement !== undefined) return placementsHint([error.placement])
+  return error.hint
+}
+
 /** One sentence and the mend; the stack only with --debug. */
 function printError(error: unknown, output: Output, debug: boolean): void {
   const message = error instanceof Error ? error.message : String(error)
   output.note(`${output.style('red', 'error:')} ${message}`)
-  if (error instanceof RowhouseError || error instanceof UsageError) output.note(`  ${error.hint}`)
+  if (error instanceof RowhouseError || error instanceof UsageError) output.note(`  ${hintOf(error)}`)
   if (!debug) {
     if (!(error instanceof RowhouseError || error instanceof UsageError))
       output.note('  Run again with --debug for more.')

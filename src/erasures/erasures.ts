@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import { sql } from 'kysely'
 import * as z from 'zod'
-import type { AdminExecutor } from '../context/admin-executor.ts'
 import { parseOptions, parseTenantId } from '../context/context-options.ts'
 import { createRowhouseError } from '../errors.ts'
+import type { AdminDirectory, Hop } from '../placements/admin-directory.ts'
 import { type OwnerConnection, runAsOwner } from '../protect/protect.ts'
 import type { SigningKey } from '../signing/ed25519-keys.ts'
 import type { ErasureReceipt } from '../tenants/erasure-receipt.ts'
@@ -47,14 +47,15 @@ const verifyOptions = residueOptions.extend({
   publicKeys: z.array(z.any()).optional(),
 })
 
-/** Evidence of erasures, and the search for what they left. */
+/** Evidence of erasures, and the search for what they left; each in the database where the tenant was erased. */
 export class Erasures {
-  readonly #admin: AdminExecutor
-  readonly #owner: OwnerConnection
+  readonly #directory: AdminDirectory
+  readonly #ownerOf: (placement: string) => OwnerConnection
 
-  constructor(admin: AdminExecutor, owner: OwnerConnection) {
-    this.#admin = admin
-    this.#owner = owner
+  /** @internal */
+  constructor(directory: AdminDirectory, ownerOf: (placement: string) => OwnerConnection) {
+    this.#directory = directory
+    this.#ownerOf = ownerOf
   }
 
   /**
@@ -62,17 +63,28 @@ export class Erasures {
    *
    * SQL: `select receipt from rowhouse.erasures where tenant_id = 'acme'`
    *
-   * Errors: `tenant_not_found` when no tenant of this id was erased.
+   * Errors: `tenant_not_found` when no tenant of this id was erased; `tenant_moved` when it moved to a database that is
+   * none of `placements`.
    */
   async receipt(tenantId: string): Promise<ErasureReceipt> {
     const id = parseTenantId(tenantId)
+    return this.#receiptAt(await this.#locate(id), id)
+  }
+
+  /** Where the tenant is, or was erased. */
+  async #locate(id: string): Promise<Hop> {
+    const hop = await this.#directory.locate(id)
+    if (hop.row?.status !== 'moved') return hop
+    const cause = Object.assign(new Error('moved'), { detail: hop.row.placement })
+    throw createRowhouseError('tenant_moved', `tenant "${id}" is in another database`, { cause })
+  }
+
+  async #receiptAt({ admin }: Hop, id: string): Promise<ErasureReceipt> {
     const { rows } = await sql<{ receipt: ErasureReceipt }>`
       select receipt from rowhouse.erasures
-        where tenant_id = ${id} and not receipt ? 'movedTo' order by erasure_number desc limit 1`.execute(
-      this.#admin.db,
-    )
+        where tenant_id = ${id} and not receipt ? 'movedTo' order by erasure_number desc limit 1`.execute(admin.db)
     if (rows[0] === undefined) {
-      throw createRowhouseError('tenant_not_found', `No tenant "${id}" was erased from this database.`, {
+      throw createRowhouseError('tenant_not_found', `No tenant "${id}" was erased.`, {
         hint: 'Erase it with rowhouse.tenants.erase(id).',
       })
     }
@@ -114,8 +126,12 @@ export class Erasures {
    */
   async findResidue(tenantId: string, options: ResidueOptions = {}): Promise<Residue[]> {
     const id = parseTenantId(tenantId)
+    return this.#residueAt(await this.#locate(id), id, options)
+  }
+
+  #residueAt({ name }: Hop, id: string, options: ResidueOptions): Promise<Residue[]> {
     const { texts = [] } = parseOptions(residueOptions, options)
-    return runAsOwner(this.#owner, async (client) => {
+    return runAsOwner(this.#ownerOf(name), async (client) => {
       const { rows } = await client.query<{ object: string; rows: string | null; note: string }>(
         'select object, matches as rows, note from rowhouse.find_residue($1, $2)',
         [id, texts],
@@ -141,15 +157,17 @@ export class Erasures {
    */
   async verify(tenantId: string, options: VerifyErasureOptions = {}): Promise<ErasureVerification> {
     const { certificate, publicKeys = [], texts } = parseOptions(verifyOptions, options) as VerifyErasureOptions
-    const receipt = await this.receipt(tenantId)
+    const id = parseTenantId(tenantId)
+    const hop = await this.#locate(id)
+    const receipt = await this.#receiptAt(hop, id)
     const certified = certificate === undefined ? receipt : await verifyErasureCertificate(certificate, { publicKeys })
     const { rows } = await sql<{ intact: boolean }>`
       select coalesce(bool_and(v.intact), false) as intact from rowhouse.verify_erasures() v
-        where v.erasure_number = ${receipt.erasureNumber}`.execute(this.#admin.db)
+        where v.erasure_number = ${receipt.erasureNumber}`.execute(hop.admin.db)
     return {
       receipt,
       intact: rows[0]!.intact && isDeepStrictEqual(certified, receipt),
-      residue: await this.findResidue(tenantId, { texts }),
+      residue: await this.#residueAt(hop, id, { texts }),
     }
   }
 }

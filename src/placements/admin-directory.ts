@@ -33,6 +33,11 @@ export class AdminDirectory {
     return this.#all.size > 1
   }
 
+  /** All databases, home first. */
+  get all(): readonly (readonly [name: string, admin: AdminExecutor])[] {
+    return [...this.#all]
+  }
+
   /** The database of this name. */
   get(name: string): AdminExecutor {
     const admin = this.#all.get(name)

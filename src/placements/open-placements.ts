@@ -1,9 +1,11 @@
 import type { Log } from 'kysely'
 import { type AdminExecutor, createAdminExecutor } from '../context/admin-executor.ts'
 import { ConnectionSource } from '../context/connection-source.ts'
+import { onOwnConnection } from '../context/own-connection.ts'
 import { HOME, type Placement, Placements } from '../context/placements.ts'
 import { openPool, type RowhouseOptions } from '../context/rowhouse-options.ts'
 import type { StartupCheck } from '../context/startup-check.ts'
+import type { OwnerConnection } from '../protect/protect.ts'
 import { AdminDirectory } from './admin-directory.ts'
 
 export interface OpenPlacements {
@@ -12,6 +14,8 @@ export interface OpenPlacements {
   /** Operators at home, whose statements follow a tenant to where it is. */
   readonly admin: AdminExecutor
   readonly directory: AdminDirectory
+  /** A connection of the login of operators to the database of this name. */
+  ownerOf(name: string): OwnerConnection
   /** Ends the pools of the other databases. */
   close(): Promise<void>
 }
@@ -44,6 +48,7 @@ export function openPlacements(
     placements: placements.size === 1 ? undefined : new Placements(placements),
     admin: placements.size === 1 ? admins.get(HOME)! : follows,
     directory: new AdminDirectory(admins),
+    ownerOf: (name) => (fn) => onOwnConnection(adminSources.get(name)!, fn),
     close: async () => {
       await Promise.all(opened.map((source) => source.close()))
     },

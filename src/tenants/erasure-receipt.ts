@@ -63,6 +63,8 @@ export interface VerifiedErasure {
   /** Null for an erased tenant whose receipt is missing. */
   readonly erasureNumber: number | null
   readonly tenantId: string
+  /** The database that holds the receipt, where there are `placements`; each has a chain of its own. */
+  readonly placement?: string
   /** False when the receipt was changed, or it or one before it is missing. */
   readonly intact: boolean
 }

@@ -385,19 +385,25 @@ export class Tenants {
   }
 
   /**
-   * Checks the chain of receipts, oldest first; then the erased tenants that have no receipt. Whoever may write receipts
+   * Checks the chain of receipts, oldest first; then the erased tenants that have no receipt. With `placements`, those of
+   * each database, home first. Whoever may write receipts
    * and registry could make up a whole chain, so keep the digests of receipts elsewhere too.
    *
    * SQL: `select * from rowhouse.verify_erasures()`
    */
   async verifyErasures(): Promise<VerifiedErasure[]> {
-    const { rows } = await sql<{ erasure_number: string | null; tenant_id: string; intact: boolean }>`
-      select erasure_number, tenant_id, intact from rowhouse.verify_erasures()`.execute(this.#admin.db)
-    return rows.map((row) => ({
-      erasureNumber: row.erasure_number === null ? null : Number(row.erasure_number),
-      tenantId: row.tenant_id,
-      intact: row.intact,
-    }))
+    const { isDivided, all } = this.#directory
+    const chains = all.map(async ([placement, { db }]) => {
+      const { rows } = await sql<{ erasure_number: string | null; tenant_id: string; intact: boolean }>`
+        select erasure_number, tenant_id, intact from rowhouse.verify_erasures()`.execute(db)
+      return rows.map((row) => ({
+        erasureNumber: row.erasure_number === null ? null : Number(row.erasure_number),
+        tenantId: row.tenant_id,
+        ...(isDivided ? { placement } : {}),
+        intact: row.intact,
+      }))
+    })
+    return (await Promise.all(chains)).flat()
   }
 
   async #callEraseTenant<Result>(admin: AdminExecutor, id: string, dryRun: boolean): Promise<Result> {

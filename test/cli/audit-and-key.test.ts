@@ -46,7 +46,7 @@ test('key list, rotate and revoke', async () => {
   const [{ id }] = JSON.parse((await run('key', 'list', 'acme', '--json')).stdout) as [{ id: string }]
   const rotated = await run('key', 'rotate', 'acme', id, '--overlap', '1', '--json')
   expect(JSON.parse(rotated.stdout)).toMatchObject({ name: 'importer', key: expect.stringMatching(/^rh_/) })
-  expect(await run('key', 'revoke', 'acme', id, '--reason', 'leaked')).toEqual({
+  expect(await run('key', 'revoke', 'acme', id, '--reason', 'leaked', '--yes')).toEqual({
     exitCode: 0,
     stdout: `Key ${id} of acme is revoked.\n`,
     stderr: '',
@@ -57,7 +57,7 @@ test('key list, rotate and revoke', async () => {
     new RegExp(`^${id} +importer +live +documents:read chat:\\* +revoked \\d{4}-\\d\\d-\\d\\d`, 'm'),
   )
   expect((await run('key', 'list', 'globex')).stdout).toBe('No keys.\n')
-  expect((await run('key', 'revoke', 'acme', '0123456789abcdef')).exitCode).toBe(1)
+  expect((await run('key', 'revoke', 'acme', '0123456789abcdef', '--yes')).exitCode).toBe(1)
 })
 
 test('audit seal and verify, of one tenant and of all', async () => {

@@ -6,10 +6,11 @@ import { toSarif } from '../../doctor/sarif.ts'
 import { SQL_FOLDER } from '../../migrate/sql-files.ts'
 import { type Command, EXIT_FAILURE, EXIT_OK, UsageError } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
+import { nearest } from '../nearest.ts'
 import type { Output } from '../output.ts'
 import { withRowhouse } from '../with-rowhouse.ts'
 import { listOf, SHARED_TABLES_OPTION } from './shared-tables.ts'
-import { TENANT_OPTIONS } from './tenant/options.ts'
+import { DATABASE_OPTIONS } from './tenant/options.ts'
 
 export const doctorCommand: Command = {
   name: 'doctor',
@@ -20,12 +21,13 @@ export const doctorCommand: Command = {
     'that lacks fixes. Changes nothing. Each finding comes with the statement that mends it. Fails when there is an error;\n' +
     'warnings alone are no failure.',
   options: {
-    ...TENANT_OPTIONS,
+    ...DATABASE_OPTIONS,
     sarif: { type: 'boolean', description: 'Print SARIF 2.1.0, for code scanning services' },
     level: {
       type: 'string',
       value: 'LEVEL',
       description: 'error, warning or info: leave out what is below (default: warning)',
+      choices: ['error', 'warning', 'info'],
     },
     ignore: { type: 'string', value: 'NAMES', description: 'Lints or cache keys to leave out, separated by commas' },
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
@@ -47,15 +49,32 @@ export const doctorCommand: Command = {
       level: options.level as FindingLevel | undefined,
       ignore: listOf(options.ignore),
     }
+    const lints = await loadLints(join(SQL_FOLDER, 'doctor'))
+    checkIgnored(
+      doctorOptions.ignore,
+      lints.map(({ name }) => name),
+    )
     const findings = await withRowhouse(context, (rowhouse) => rowhouse.doctor(doctorOptions))
     if (options.sarif === true) {
-      const lints = await loadLints(join(SQL_FOLDER, 'doctor'))
       const database = new URL(requireDatabaseUrl(context)).pathname.slice(1)
       output.line(JSON.stringify(toSarif(findings, lints, database), null, 2))
     } else if (options.json === true) output.line(JSON.stringify(findings, null, 2))
     else print(findings, output)
     return findings.some(({ level }) => level === 'error') ? EXIT_FAILURE : EXIT_OK
   },
+}
+
+/** A name that is none hides nothing, which nobody would notice. The key of a single finding begins with its lint. */
+function checkIgnored(ignored: readonly string[] = [], names: readonly string[]): void {
+  for (const given of ignored) {
+    const [lint = given] = /^[a-z_]+/.exec(given) ?? []
+    if (names.includes(lint)) continue
+    const meant = nearest(lint, names)
+    throw new UsageError(
+      `--ignore: there is no lint "${given}".`,
+      meant === undefined ? 'The name of a lint is behind each of its findings.' : `Did you mean ${meant}?`,
+    )
+  }
 }
 
 const STYLES = { error: 'red', warning: 'yellow', info: 'dim' } as const

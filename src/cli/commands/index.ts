@@ -1,6 +1,7 @@
 import type { Command } from '../command.ts'
 import { auditDenialsCommand } from './audit/denials.ts'
 import { auditExportCommand } from './audit/export.ts'
+import { auditPurgeCommand } from './audit/purge.ts'
 import { auditSealCommand } from './audit/seal.ts'
 import { auditVerifyCommand } from './audit/verify.ts'
 import { demoCommand } from './demo.ts'
@@ -57,6 +58,7 @@ export const COMMANDS: readonly Command[] = [
   auditVerifyCommand,
   auditExportCommand,
   auditDenialsCommand,
+  auditPurgeCommand,
   doctorCommand,
   proveCommand,
   usageCommand,

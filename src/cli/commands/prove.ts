@@ -4,7 +4,7 @@ import { type Command, EXIT_FAILURE, EXIT_OK } from '../command.ts'
 import { requireDatabaseUrl } from '../database-url.ts'
 import { formatTable } from '../table.ts'
 import { listOf, SHARED_TABLES_OPTION } from './shared-tables.ts'
-import { TENANT_OPTIONS } from './tenant/options.ts'
+import { DATABASE_OPTIONS } from './tenant/options.ts'
 
 export const proveCommand: Command = {
   name: 'prove',
@@ -16,7 +16,7 @@ export const proveCommand: Command = {
     'are required it needs ROWHOUSE_SEAL.',
   positionals: ['[table]'],
   options: {
-    ...TENANT_OPTIONS,
+    ...DATABASE_OPTIONS,
     role: { type: 'string', value: 'ROLE', description: 'The role of requests (default: rowhouse_app)' },
     shared: SHARED_TABLES_OPTION,
   },

@@ -21,6 +21,7 @@ export const usageCommand: Command = {
     'rowhouse_admin unless --tenant names an active tenant.',
   options: {
     'database-url': TENANT_OPTIONS['database-url'],
+    placements: TENANT_OPTIONS.placements,
     tenant: { type: 'string', value: 'ID', description: 'Only this tenant. Default: all, also suspended ones' },
     from: { type: 'string', value: 'TIME', description: 'From then on, for example 2026-01-01. Default: 30 days ago' },
     to: { type: 'string', value: 'TIME', description: 'Until then. Default: now' },

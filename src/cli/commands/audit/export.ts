@@ -12,6 +12,7 @@ export const auditExportCommand: Command = {
   options: {
     'database-url': TENANT_OPTIONS['database-url'],
     json: { type: 'boolean', description: 'Lines of JSON, which it prints anyway' },
+    placements: TENANT_OPTIONS.placements,
     action: { type: 'string', value: 'NAME', description: 'Only this action, or chat.* for all that begin so' },
     from: { type: 'string', value: 'TIME', description: 'Only entries from then on, for example 2026-01-01' },
     to: { type: 'string', value: 'TIME', description: 'Only entries before then' },

@@ -17,12 +17,15 @@ export const tenantReceiptsCommand: Command = {
     } else if (receipts.length === 0) {
       output.line('No tenant was ever erased.')
     } else {
-      const rows = receipts.map(({ erasureNumber, tenantId, intact }) => [
+      const isDivided = receipts.some(({ placement }) => placement !== undefined)
+      const rows = receipts.map(({ erasureNumber, tenantId, placement, intact }) => [
         String(erasureNumber),
         tenantId,
+        ...(isDivided ? [placement ?? ''] : []),
         intact ? 'intact' : 'CHANGED',
       ])
-      for (const line of formatTable(['receipt', 'tenant', 'state'], rows)) output.line(line)
+      const headers = ['receipt', 'tenant', ...(isDivided ? ['database'] : []), 'state']
+      for (const line of formatTable(headers, rows)) output.line(line)
     }
     return receipts.every(({ intact }) => intact) ? EXIT_OK : EXIT_FAILURE
   },
