@@ -27,7 +27,7 @@ beforeAll(async () => {
     await budget.admit({ ...CALL, requestId: 'at work' })
     await budget.admit({ ...CALL, requestId: 'done' })
     await budget.settle('done', CALL.units)
-    await rowhouse.tenant(tenant).usage.report()
+    await rowhouse.usage.rollup()
     await rowhouse.circuits.trip(tenant, { circuit: 'other', reason: 'test' })
   }
 })
