@@ -276,10 +276,15 @@ begin
   v_amounts := v_measured.amounts || '{"slots": 1}';
 
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
-  v_plan := rowhouse.plan_reservation(v_account, v_amounts);
-  if not v_plan.fits then
-    return rowhouse.quota_denial(v_account, v_amounts);
-  end if;
+  loop
+    v_plan := rowhouse.plan_reservation(v_account, v_amounts);
+    exit when v_plan.fits;
+    v_answer := rowhouse.quota_denial(v_account, v_amounts);
+    if v_answer is not null then
+      return v_answer;
+    end if;
+    -- An operator raised the limit between the two statements.
+  end loop;
   if p_rate_limit is not null then
     v_answer := rowhouse.rate_denial(p_rate_limit, p_subject);
     if v_answer is not null then
