@@ -291,7 +291,12 @@ begin
     end if;
   end loop;
   if not v_fits then
-    return rowhouse.deny(v_tenant, rowhouse.quota_denial(v_account, v_amounts));
+    v_answer := rowhouse.quota_denial(v_account, v_amounts);
+    if v_answer is null then
+      -- An operator raised the limit between the two statements.
+      return rowhouse.admit(p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
+    end if;
+    return rowhouse.deny(v_tenant, v_answer);
   end if;
   if p_rate_limit is not null then
     v_answer := rowhouse.rate_denial(p_rate_limit, p_subject);

@@ -22,7 +22,18 @@ test(`${operations} random operations over 20 connections, killed processes and 
   expect(report.operations).toBeGreaterThanOrEqual(operations)
   expect(report.killedProcesses).toBeGreaterThan(0)
   expect(report.terminatedBackends).toBeGreaterThan(0)
-  for (const what of ['settle', 'settle again', 'settle late', 'release', 'extend', 'denied: money_per_month']) {
+  expect(report.changedLimits).toBeGreaterThan(0)
+  for (const what of [
+    'settle',
+    'settle again',
+    'settle late',
+    'release',
+    'extend',
+    'denied: money_per_month',
+    'settle a part',
+    'joined',
+    'denied: rate_limited',
+  ]) {
     expect(report.counts[what], what).toBeGreaterThan(0)
   }
 })

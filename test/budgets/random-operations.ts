@@ -3,6 +3,8 @@ import pg from 'pg'
 
 /** How it all is set up; the same for every process that takes part. */
 export const TENANTS = ['steady', 'poor', 'narrow', 'rolling'] as const
+/** Of most calls: long for them, and short enough to wait for the end of those that nobody ends. */
+export const LEASE_MS = 6000
 export const PRICES = { input_tokens: 2n, output_tokens: 10n } // millionths of the currency
 
 /** Random numbers that are the same for the same seed. */
@@ -26,6 +28,9 @@ interface Call {
   readonly requestId: string
   readonly worst: Units
   readonly endsBy: number
+  /** How many parts of it were settled, and what is left of its worst case for others. */
+  parts: number
+  rest: Units
   settled: boolean
 }
 
@@ -71,7 +76,9 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
   while (!until()) {
     const dice = random(100)
     try {
-      if (dice < 42) await admit()
+      if (dice < 36) await admit()
+      else if (dice < 40) await admitJoined()
+      else if (dice < 46) await settlePart(pick((call) => !call.settled && Date.now() < call.endsBy))
       else if (dice < 72) await settle(pick((call) => !call.settled && Date.now() < call.endsBy))
       else if (dice < 80)
         await settle(pick((call) => call.settled)) // again
@@ -87,39 +94,67 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
   }
   await connection.end()
 
-  async function admit(): Promise<void> {
+  /** Sometimes with a rate limit. */
+  async function admit(before = ''): Promise<void> {
     const tenant = TENANTS[random(TENANTS.length)]!
     const requestId = `${name}-${number++}`
     const worst = { input_tokens: random(400), output_tokens: random(100) }
-    const leaseMs = random(4) === 0 ? 20 + random(200) : 60_000
-    const call = { tenant, requestId, worst, endsBy: Date.now() + leaseMs, settled: false }
-    const answer = await ask(tenant, admitSql(call, leaseMs))
+    const leaseMs = random(4) === 0 ? 20 + random(200) : LEASE_MS
+    const call = { tenant, requestId, worst, endsBy: Date.now() + leaseMs, parts: 0, rest: worst, settled: false }
+    const rateLimit = random(3) === 0 ? 'requests' : undefined
+    const answer = await ask(tenant, `${before}${admitSql(call, leaseMs, rateLimit)}`)
     count(
       answer === undefined ? 'lease over' : answer.admitted ? 'admitted' : `denied: ${answer.quota ?? answer.reason}`,
     )
     if (answer?.admitted) calls.push(call)
   }
 
+  /** After the application took from a rate limit in the same transaction, of the same counter or of another. */
+  async function admitJoined(): Promise<void> {
+    count('joined')
+    await admit(`select rowhouse.rate_limit('${random(2) === 0 ? '' : 'ann'}'); `)
+  }
+
   async function admitAgain(call: Call | undefined): Promise<void> {
     if (call === undefined) return
-    const answer = await ask(call.tenant, admitSql(call, 60_000), ['RH056'])
+    const answer = await ask(call.tenant, admitSql(call, LEASE_MS), ['RH056'])
     count('admit again')
     if (answer?.admitted && !answer.duplicate) throw new Error('a request id was admitted twice')
   }
 
+  async function settlePart(call: Call | undefined): Promise<void> {
+    if (call === undefined) return
+    const { tenant, requestId, rest } = call
+    const part = `part ${call.parts++}`
+    const used = { input_tokens: random(rest.input_tokens + 1), output_tokens: random(rest.output_tokens + 1) }
+    call.rest = {
+      input_tokens: rest.input_tokens - used.input_tokens,
+      output_tokens: rest.output_tokens - used.output_tokens,
+    }
+    const answer = await ask(
+      tenant,
+      `select rowhouse.settle('${requestId}', '${JSON.stringify(used)}', '${part}') as answer`,
+    )
+    count('settle a part')
+    if (toMillionths(answer!.cost) !== costOf(used)) throw new Error(`${part} was settled at ${answer!.cost}`)
+    ledger.costs.set(`${tenant} ${requestId} ${part}`, costOf(used))
+    if (Date.now() > call.endsBy) ledger.lateCosts.set(`${tenant} ${requestId} ${part}`, costOf(used))
+  }
+
   async function settle(call: Call | undefined): Promise<void> {
     if (call === undefined) return
-    const { tenant, requestId, worst } = call
+    const { tenant, requestId, rest } = call
     const late = Date.now() > call.endsBy
-    const used = { input_tokens: random(worst.input_tokens + 1), output_tokens: random(worst.output_tokens + 1) }
+    const used = { input_tokens: random(rest.input_tokens + 1), output_tokens: random(rest.output_tokens + 1) }
     const answer = await ask(tenant, `select rowhouse.settle('${requestId}', '${JSON.stringify(used)}') as answer`)
     count(call.settled ? 'settle again' : late ? 'settle late' : 'settle')
     if (call.settled && !answer!.duplicate) throw new Error('a request was settled twice')
     const cost = answer!.retried ? toMillionths(answer!.cost) : costOf(used)
     if (!call.settled) {
       if (toMillionths(answer!.cost) !== cost) throw new Error(`settled at ${answer!.cost}, not ${cost} millionths`)
-      ledger.costs.set(`${tenant} ${requestId}`, cost)
-      if (late || call.endsBy === 0) ledger.lateCosts.set(`${tenant} ${requestId}`, cost)
+      ledger.costs.set(`${tenant} ${requestId} `, cost)
+      // Its lease may have run out on the way.
+      if (Date.now() > call.endsBy) ledger.lateCosts.set(`${tenant} ${requestId} `, cost)
     }
     call.settled = true
   }
@@ -158,8 +193,9 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
   }
 }
 
-function admitSql({ requestId, worst }: Call, leaseMs: number): string {
-  return `select rowhouse.admit('${requestId}', '${JSON.stringify(worst)}', 'large', ${leaseMs}, null) as answer`
+function admitSql({ requestId, worst }: Call, leaseMs: number, rateLimit?: string): string {
+  const limit = rateLimit === undefined ? 'null' : `'${rateLimit}'`
+  return `select rowhouse.admit('${requestId}', '${JSON.stringify(worst)}', 'large', ${leaseMs}, ${limit}) as answer`
 }
 
 function costOf({ input_tokens, output_tokens }: Units): bigint {
@@ -186,7 +222,7 @@ class Connection {
       const results = (await this.#client.query(
         `begin; set local role rowhouse_app; set local app.tenant_id = '${tenant}'; ${sql}; commit`,
       )) as unknown as pg.QueryResult[]
-      return results[3]!.rows[0].answer
+      return results.at(-2)!.rows[0].answer
     } catch (error) {
       if (isLostConnection(error)) {
         this.#client.end().catch(() => {})

@@ -2,8 +2,8 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { createRowhouse } from '../../src/index.ts'
-import { type Ledger, newLedger, randomSource, TENANTS, toMillionths, work } from './random-operations.ts'
+import { createRowhouse, type Rowhouse } from '../../src/index.ts'
+import { LEASE_MS, type Ledger, newLedger, randomSource, TENANTS, toMillionths, work } from './random-operations.ts'
 
 /** Connections of this process; two processes that are killed time and again have two more each. */
 const CONNECTIONS = 16
@@ -23,6 +23,7 @@ export interface RandomOperationsReport {
   readonly killedProcesses: number
   readonly terminatedBackends: number
   readonly checkpoints: number
+  readonly changedLimits: number
   /** What must not have happened; empty when all is well. */
   readonly problems: readonly string[]
 }
@@ -57,6 +58,8 @@ export async function runRandomOperations({
       onError: (error) => problems.push(`${(error as { code?: string }).code}: ${error.message}`),
     }),
   )
+  const operator = createRowhouse({ connectionString: urls.app, admin: { connectionString: urls.operator } })
+  let changedLimits = 0
   const trouble = (async () => {
     const random = randomSource(seed + 1_000_000)
     let terminatedBackends = 0
@@ -69,6 +72,8 @@ export async function runRandomOperations({
           where datname = current_database() and application_name = 'random operations' order by random() limit 1`,
       )
       terminatedBackends += rows.length
+      await changeLimits(operator, random)
+      changedLimits++
       problems.push(...(await checkBooks(superuser)))
       checkpoints++
       if (checkpoints % 20 === 0) log(`${done() + processes.operations} operations, ${checkpoints} checkpoints`)
@@ -83,6 +88,7 @@ export async function runRandomOperations({
     ...(await checkEnd(superuser, ledgers).catch((error: Error) => [`the books can't be closed: ${error.message}`])),
   )
   await superuser.end()
+  await operator.close()
   const counts: Record<string, number> = {}
   for (const { counts: own } of ledgers) {
     for (const [what, number] of Object.entries(own)) counts[what] = (counts[what] ?? 0) + number
@@ -93,6 +99,7 @@ export async function runRandomOperations({
     killedProcesses: processes.killed,
     terminatedBackends,
     checkpoints,
+    changedLimits,
     problems,
   }
 }
@@ -110,6 +117,14 @@ async function prepare({ app, operator }: RandomOperationsOptions['urls']): Prom
   await quotas.set('narrow', 'concurrency', { limit: 12 })
   await quotas.set('rolling', 'tokens_rolling', { limit: 4000, softLimit: 3000 })
   await rowhouse.close()
+}
+
+/** Raises and lowers limits, below what is used and reserved, too. */
+async function changeLimits({ quotas, rateLimits }: Rowhouse, random: (below: number) => number): Promise<void> {
+  await quotas.set('narrow', 'concurrency', { limit: 4 + random(12) })
+  await quotas.set('rolling', 'tokens_rolling', { limit: 2000 + random(4000), softLimit: 3000 })
+  await quotas.set('poor', 'money_per_month', { limit: 0.4 + random(20) / 100, softLimit: 0.4 })
+  await rateLimits.set('steady', 'requests', [{ limit: 1 + random(6), windowMs: 1000 }])
 }
 
 /** Does something for each tenant, as one statement of the tenant. */
@@ -133,13 +148,22 @@ async function checkBooks(client: pg.Client): Promise<string[]> {
 
 async function checkEnd(client: pg.Client, ledgers: readonly Ledger[]): Promise<string[]> {
   const problems = await checkBooks(client)
-  // Every orphan's lease is over by then, and the next call of its tenant takes back what it held.
-  await client.query(
-    `update rowhouse.reservations set expires_at = least(expires_at, clock_timestamp()) where status = 'active'`,
-  )
+  // Leases of orphans run out by themselves, and the next call of their tenant takes back what they held.
+  for (const deadline = Date.now() + 2 * LEASE_MS; ; await sleep(100)) {
+    const running = await forEachTenant(client, async (tenant) => {
+      const { rows } = await client.query(
+        `select from rowhouse.reservations where tenant_id = $1 and status = 'active' and expires_at > clock_timestamp()`,
+        [tenant],
+      )
+      return rows
+    })
+    if (running.length === 0) break
+    if (Date.now() > deadline) throw new Error(`${running.length} leases do not run out`)
+  }
   problems.push(
     ...(await forEachTenant(client, async (tenant) => {
-      await client.query('select rowhouse.open_account()')
+      await client.query(`select rowhouse.admit('the last of ${tenant}', '{}', p_rate_limit => null)`)
+      await client.query(`select rowhouse.release('the last of ${tenant}')`)
       const { rows } = await client.query<{ name: string }>(
         'select name from rowhouse.quota_counters where tenant_id = $1 and reserved <> 0',
         [tenant],
@@ -152,7 +176,7 @@ async function checkEnd(client: pg.Client, ledgers: readonly Ledger[]): Promise<
     })),
   )
   const { rows } = await client.query<{ key: string; cost: string }>(
-    `select tenant_id || ' ' || request_id as key, cost::text as cost from rowhouse.usage_events`,
+    `select tenant_id || ' ' || request_id || ' ' || part as key, cost::text as cost from rowhouse.usage_events`,
   )
   const booked = new Map(rows.map(({ key, cost }) => [key, toMillionths(cost)]))
   let late = 0n
