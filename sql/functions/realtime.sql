@@ -146,31 +146,41 @@ declare
   v_cutoff timestamptz := clock_timestamp() - make_interval(days =>
     case when jsonb_typeof(v_days) = 'number' and v_days::numeric between 1 and 36500 then floor(v_days::numeric)::integer
       else 7 end);
-  v_old record;
+  v_channel text;
+  v_through bigint;
   v_channels text[];
   v_rows integer;
   v_deleted integer := 0;
 begin
-  for v_old in
-    select o.channel, max(o.message_id) as message_id
+  for v_channel in
+    select distinct o.channel
       from (
-        select m.channel, m.message_id from rowhouse.channel_messages m
+        select m.channel from rowhouse.channel_messages m
           where m.tenant_id = v_tenant and m.published_at < v_cutoff
           order by m.published_at limit p_limit
       ) o
-      group by o.channel order by o.channel
+      order by o.channel
   loop
+    exit when v_deleted >= p_limit;
     -- A channel that somebody publishes to right now is left to the next sweep.
     perform from rowhouse.channels c
-      where c.tenant_id = v_tenant and c.channel = v_old.channel for no key update skip locked;
-    if found then
-      update rowhouse.channels c set swept_through = greatest(c.swept_through, v_old.message_id)
-        where c.tenant_id = v_tenant and c.channel = v_old.channel;
-      delete from rowhouse.channel_messages m
-        where m.tenant_id = v_tenant and m.channel = v_old.channel and m.message_id <= v_old.message_id;
-      get diagnostics v_rows = row_count;
-      v_deleted := v_deleted + v_rows;
-    end if;
+      where c.tenant_id = v_tenant and c.channel = v_channel for no key update skip locked;
+    continue when not found;
+    -- Looked for now that the channel is locked: another sweep may have deleted the oldest ones since, and whoever finds
+    -- nothing stops.
+    select max(o.message_id) into v_through
+      from (
+        select m.message_id from rowhouse.channel_messages m
+          where m.tenant_id = v_tenant and m.channel = v_channel and m.published_at < v_cutoff
+          order by m.message_id limit p_limit - v_deleted
+      ) o;
+    continue when v_through is null;
+    update rowhouse.channels c set swept_through = greatest(c.swept_through, v_through)
+      where c.tenant_id = v_tenant and c.channel = v_channel;
+    delete from rowhouse.channel_messages m
+      where m.tenant_id = v_tenant and m.channel = v_channel and m.message_id <= v_through;
+    get diagnostics v_rows = row_count;
+    v_deleted := v_deleted + v_rows;
   end loop;
   v_channels := array(
     select c.channel from rowhouse.channels c

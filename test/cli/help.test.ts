@@ -54,5 +54,5 @@ test('what is not understood says what was probably meant, and exits with 2', as
 
 test('what destroys asks, and does nothing where nobody answers', () => {
   const destroying = COMMANDS.filter(({ options }) => 'yes' in options).map(({ name }) => name)
-  expect(destroying).toEqual(['tenant erase'])
+  expect(destroying).toEqual(['tenant erase', 'key revoke', 'audit purge'])
 })

@@ -103,5 +103,5 @@ test('a database in order and one with a hole are valid logs, with the exit code
 test('--json is the list of findings, and both formats at once are refused', async () => {
   expect(JSON.parse((await doctor('--json')).text)).toEqual([])
   expect(await doctor('--json', '--sarif')).toMatchObject({ exitCode: 2 })
-  expect(await doctor('--level', 'fatal')).toMatchObject({ exitCode: 1 })
+  expect(await doctor('--level', 'fatal')).toMatchObject({ exitCode: 2 })
 })

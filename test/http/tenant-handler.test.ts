@@ -16,6 +16,7 @@ import {
 import { createRowhouseError, getCurrentTenant, type TenantContext } from '../../src/index.ts'
 import { ACME, GLOBEX, useRowhouse } from '../audit/support.ts'
 import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
 
 const database = useDatabase()
 const fixture = useRowhouse(database)
@@ -119,16 +120,31 @@ test('a deployment with one tenant needs neither trust nor proof', async () => {
   expect(await (await handler(get({ 'x-tenant-id': ACME }))).json()).toMatchObject({ tenant: 'default' })
 })
 
+/** Asked as the login whose connections they are: other logins are not shown what a backend does. */
+async function idleInTransaction(): Promise<readonly unknown[]> {
+  const { rows } = await fixture.app.query(
+    "select from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'",
+  )
+  return rows
+}
+
 test('no transaction and no tenant is around the handler', async () => {
   const handler = tenantHandler(fixture.rowhouse, { resolve: jwt }, async (_request, { tenant }) => {
     expect(getCurrentTenant()).toBeUndefined()
-    const { rows } = await fixture.operator.query(
-      "select from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'",
-    )
-    expect(rows).toEqual([])
+    expect(await idleInTransaction()).toEqual([])
     return Response.json((await whoAmI(tenant)).tenant)
   })
   expect(await (await handler(get({ authorization: `Bearer ${await token(ACME)}` }))).json()).toBe(ACME)
+})
+
+test('the control: a transaction around it would be seen', needs('parallelBackends'), async () => {
+  const handler = tenantHandler(fixture.rowhouse, { resolve: jwt }, (_request, { tenantId }) =>
+    fixture.rowhouse.withTenant(tenantId, async (db) => {
+      await sql`select 1`.execute(db)
+      return Response.json((await idleInTransaction()).length)
+    }),
+  )
+  expect(await (await handler(get({ authorization: `Bearer ${await token(ACME)}` }))).json()).toBe(1)
 })
 
 test('what a handler throws is a problem; what is not of rowhouse tells nothing', async () => {

@@ -1,5 +1,6 @@
 import { type Command, EXIT_OK, UsageError } from '../../command.ts'
 import { confirm } from '../../confirm.ts'
+import { timeOption } from '../../option-values.ts'
 import { withRowhouse } from '../../with-rowhouse.ts'
 import { TENANT_OPTIONS, YES_OPTION } from '../tenant/options.ts'
 
@@ -19,10 +20,8 @@ export const auditPurgeCommand: Command = {
   async run(context) {
     const { options, output, positionals } = context
     const tenantId = positionals[0]!
-    if (options.before === undefined)
-      throw new UsageError('audit purge needs --before.', 'For example: --before 2026-01-01')
-    const before = new Date(options.before as string)
-    if (Number.isNaN(before.getTime())) throw new UsageError('--before is no time.', 'For example: 2026-01-01')
+    const before = timeOption(options, 'before')
+    if (before === undefined) throw new UsageError('audit purge needs --before.', 'For example: --before 2026-01-01')
     await confirm(context, `This removes the entries of ${tenantId} before ${before.toISOString()} for good.`, tenantId)
     const { removed } = await withRowhouse(context, ({ auditLog }) => auditLog.purge(tenantId, { before }))
     if (options.json === true) output.line(JSON.stringify({ tenantId, removed }))

@@ -13,8 +13,8 @@ export const tenantListCommand: Command = {
     status: {
       type: 'string',
       value: 'STATUS',
-      description: 'Only active, suspended, inactive, importing, moving, moved, erasing or erased ones',
-      choices: ['active', 'suspended', 'inactive', 'importing', 'moving', 'moved', 'erasing', 'erased'],
+      description: 'Only active, suspended, inactive, relocating, importing, moving, moved, erasing or erased ones',
+      choices: ['active', 'suspended', 'inactive', 'relocating', 'importing', 'moving', 'moved', 'erasing', 'erased'],
     },
     tier: { type: 'string', value: 'TIER', description: 'Only tenants of this tier' },
   },
