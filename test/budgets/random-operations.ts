@@ -204,6 +204,7 @@ function costOf({ input_tokens, output_tokens }: Units): bigint {
 
 export function toMillionths(amount: string): bigint {
   const [whole, decimals = ''] = amount.split('.')
+  if (decimals.length > 6) throw new Error(`${amount} is no whole number of millionths`)
   return BigInt(whole! + decimals.padEnd(6, '0'))
 }
 

@@ -123,7 +123,7 @@ async function prepare({ app, operator }: RandomOperationsOptions['urls']): Prom
 async function changeLimits({ quotas, rateLimits }: Rowhouse, random: (below: number) => number): Promise<void> {
   await quotas.set('narrow', 'concurrency', { limit: 4 + random(12) })
   await quotas.set('rolling', 'tokens_rolling', { limit: 2000 + random(4000), softLimit: 3000 })
-  await quotas.set('poor', 'money_per_month', { limit: 0.4 + random(20) / 100, softLimit: 0.4 })
+  await quotas.set('poor', 'money_per_month', { limit: (40 + random(20)) / 100, softLimit: 0.4 })
   await rateLimits.set('steady', 'requests', [{ limit: 1 + random(6), windowMs: 1000 }])
 }
 

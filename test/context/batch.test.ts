@@ -56,7 +56,7 @@ describe('a lease', () => {
     const { pool, client } = await checkOut()
     const returning = new ReturningClients()
     const lease = new ClientLease(client, returning, { waitsUntilClean: false })
-    await lease.send(batch(['select pg_sleep(0.01)']))
+    await lease.send(batch(['select pg_sleep(0.5)']))
     await lease.release()
     expect(pool.idleCount).toBe(0)
     await returning.next()
