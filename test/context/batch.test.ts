@@ -56,11 +56,10 @@ describe('a lease', () => {
     const { pool, client } = await checkOut()
     const returning = new ReturningClients()
     const lease = new ClientLease(client, returning, { waitsUntilClean: false })
-    await lease.send(batch(['select pg_sleep(0.5)']))
+    await lease.send(batch([SLOW]))
     await lease.release()
     expect(pool.idleCount).toBe(0)
-    await returning.next()
-    expect(pool.idleCount).toBe(1)
+    await expect.poll(() => pool.idleCount).toBe(1)
   })
 
   test('of a pool that the application made is back when the call returns', async () => {
