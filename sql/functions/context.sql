@@ -251,28 +251,68 @@ $$;
 comment on function rowhouse.guard_tenant_write() is
   'Statement trigger of every tenant table: a write takes the shared lock of its tenant and checks its status again, so that no row is written while or after the tenant is erased, whatever client wrote it.';
 
-create or replace function rowhouse.enter_tenant_write(p_statuses text[] default '{active}') returns text
+-- Part of every call that limits and budgets admit, so these two are without a search path of their own, which would take
+-- a tenth of their time: they have that of their callers, the functions of rowhouse, and nobody else may execute them.
+create or replace function rowhouse.begin_tenant_write(p_stands_alone boolean) returns bigint
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tenant text := rowhouse.require_tenant();
-  v_believed boolean;
+  v_seal_required boolean;
   v_lock_key bigint;
-  v_status text;
+  v_timeouts integer[];
 begin
-  -- As in guard_tenant_write.
-  select rowhouse.has_seal(s.required, s.inner_secret, s.outer_secret, v_tenant), t.lock_key
-    into v_believed, v_lock_key
+  select s.required, t.lock_key, case when p_stands_alone then t.timeouts end into v_seal_required, v_lock_key, v_timeouts
     from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = v_tenant;
-  if v_believed is not true then
+  -- As in guard_tenant_write.
+  if v_seal_required is not false then
     perform rowhouse.sealed_tenant();
   end if;
-  v_status := rowhouse.lock_tenant_shared(v_tenant, v_lock_key);
+  -- A timeout of statements does not hold for the one that runs already; all that it waits for is locks.
+  if v_timeouts is not null and current_setting('lock_timeout') = '0' then
+    execute format('set local lock_timeout = %s', coalesce(least(v_timeouts[1], v_timeouts[2]), 0));
+  end if;
+  -- An expression, not a query of its own.
+  return case when pg_advisory_xact_lock_shared(v_lock_key) is not null then v_lock_key end;
+end
+$$;
+
+comment on function rowhouse.begin_tenant_write(boolean) is
+  'The first half of enter_tenant_write: believes the transaction its tenant, takes the shared lock of the tenant, whose status is to be read after that, and returns its lock_key; null: unknown. p_stands_alone: rowhouse.enter may have been left out, so from here on the transaction waits for no lock longer than the timeouts of the tenant say.';
+
+create or replace function rowhouse.check_tenant_write(p_lock_key bigint, p_statuses text[]) returns text
+  language plpgsql volatile
+as $$
+declare
+  v_tenant text := rowhouse.require_tenant();
+  v_status text;
+  v_lock_key bigint;
+begin
+  -- A statement of its own: its snapshot is taken after the lock.
+  if current_setting('transaction_isolation') = 'read committed' then
+    select t.status, t.lock_key into v_status, v_lock_key
+      from rowhouse.tenants t where t.tenant_id = v_tenant;
+    if v_lock_key = p_lock_key and v_status = any (p_statuses) then
+      return v_tenant;
+    end if;
+  end if;
+  v_status := rowhouse.lock_tenant_shared(v_tenant, p_lock_key);
   if v_status is null or v_status <> all (p_statuses) then
     perform rowhouse.check_tenant_status(v_tenant, v_status);
   end if;
   return v_tenant;
+end
+$$;
+
+comment on function rowhouse.check_tenant_write(bigint, text[]) is
+  'The second half of enter_tenant_write: checks that the tenant may work, whose lock_key is locked, waits until its rows have been relocated, and returns the tenant. Raises what check_tenant_status raises.';
+
+create or replace function rowhouse.enter_tenant_write(p_statuses text[] default '{active}') returns text
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return rowhouse.check_tenant_write(rowhouse.begin_tenant_write(false), p_statuses);
 end
 $$;
 
@@ -361,7 +401,8 @@ comment on function rowhouse.startup_check(name[]) is
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
-  rowhouse.guard_tenant_write(), rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
+  rowhouse.guard_tenant_write(), rowhouse.begin_tenant_write(boolean), rowhouse.check_tenant_write(bigint, text[]),
+  rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   from public;
 

@@ -164,33 +164,16 @@ create or replace function rowhouse.lock_account(
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_believed boolean;
-  v_lock_key bigint;
-  v_timeouts integer[];
-  v_limits_wait boolean;
+  v_lock_key bigint := rowhouse.begin_tenant_write(true);
   v_current_key bigint;
   v_status text;
   v_rolled_up_to timestamptz;
-  v_believes_status boolean;
+  -- As check_tenant_write, but the status is read with the account, in a snapshot that is taken after the lock. A
+  -- transaction whose snapshot is older must look again.
+  v_believes_status boolean := current_setting('transaction_isolation') = 'read committed';
   v_entered boolean := false;
 begin
   tenant := rowhouse.require_tenant();
-  -- As in enter_tenant_write; with the timeouts, because the client leaves rowhouse.enter out.
-  select rowhouse.has_seal(s.required, s.inner_secret, s.outer_secret, tenant), t.lock_key, t.timeouts
-    into v_believed, v_lock_key, v_timeouts
-    from rowhouse.seals s left join rowhouse.tenants t on t.tenant_id = tenant;
-  if v_believed is not true then
-    perform rowhouse.sealed_tenant();
-  end if;
-  -- A timeout of statements does not hold for the one that runs already; all that it waits for is these two locks.
-  v_limits_wait := least(v_timeouts[1], v_timeouts[2]) is not null and current_setting('lock_timeout') = '0';
-  if v_limits_wait then
-    execute format('set local lock_timeout = %s', least(v_timeouts[1], v_timeouts[2]));
-  end if;
-  -- As in lock_tenant_shared, but the status is read with the account, in a snapshot that is taken after this lock. A
-  -- transaction whose snapshot is older must look again.
-  v_believes_status := pg_advisory_xact_lock_shared(v_lock_key) is not null
-    and current_setting('transaction_isolation') = 'read committed';
   loop
     select a.currency, a.time_zone, a.models, a.rolled_up_to, t.tier, t.status, t.lock_key
       into currency, time_zone, models, v_rolled_up_to, tier, v_status, v_current_key
@@ -203,9 +186,6 @@ begin
     v_entered := true;
     insert into rowhouse.accounts (tenant_id) values (tenant) on conflict (tenant_id) do nothing;
   end loop;
-  if v_limits_wait then
-    set local lock_timeout = 0;
-  end if;
   -- The row is locked: nobody's change to this tenant's counters has a later time. Nor is it rolled up already, even if
   -- the clock was set back.
   opened_at := greatest(clock_timestamp(), v_rolled_up_to + interval '1 microsecond');

@@ -167,13 +167,13 @@ create or replace function rowhouse.rate_denial(p_rate_limit text, p_subject tex
   set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_taken record;
+  v_decision json := rowhouse.take_rate_limit(p_rate_limit, null, null, null, array[p_subject], '{1}', '{1}') -> 0;
 begin
-  select t.admitted, t.decided_at, t.windows into v_taken
-    from rowhouse.take_rate_limit(p_rate_limit, null, null, null, array[p_subject], '{1}', '{1}') t;
-  return case when v_taken.admitted = 0 then jsonb_build_object('admitted', false, 'reason', 'rate_limited',
-    'decidedAt', v_taken.decided_at, 'windows', v_taken.windows,
-    'retryAfterMs', (select max((w.value ->> 4)::bigint) from jsonb_array_elements(v_taken.windows) w)) end;
+  if v_decision ->> 0 = '1' then
+    return null;
+  end if;
+  return jsonb_build_object('admitted', false, 'reason', 'rate_limited', 'decidedAt', v_decision -> 1, 'windows', v_decision -> 2,
+    'retryAfterMs', (select max((w.value ->> 4)::bigint) from json_array_elements(v_decision -> 2) w));
 end
 $$;
 

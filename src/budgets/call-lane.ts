@@ -1,4 +1,5 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import { afterPromises } from '../context/after-promises.ts'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
 import { isDatabaseError } from '../context/pg-internals.ts'
 
@@ -37,10 +38,12 @@ class CallLane {
 
   async #runWaiting(): Promise<void> {
     this.#running = true
+    await afterPromises()
     while (this.#waiting.length > 0) {
       const calls = this.#waiting
       this.#waiting = calls.splice(MAX_CALLS)
       await this.#runTogether(calls)
+      await afterPromises()
     }
     this.#running = false
   }

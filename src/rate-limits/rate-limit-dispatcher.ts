@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Kysely } from 'kysely'
+import { afterPromises } from '../context/after-promises.ts'
 import type { ContextRuntime } from '../context/context-runtime.ts'
 import { joinAmbientTenant } from '../context/current-tenant.ts'
 import { withRetry } from '../context/retry.ts'
@@ -12,12 +13,20 @@ import { takeRateLimit } from './take-rate-limit.ts'
 const MAX_RUNNING = 2
 /** Subjects of one statement at most, which bounds how long it holds their counters. */
 const MAX_SUBJECTS = 200
+/** Subjects that are not worth another statement. */
+const MIN_SUBJECTS = 4
 /** A transaction of the application may lock counters in another order. */
 const RETRY = { attempts: 5, initialDelayMs: 5 }
 
+/** The decision on equal calls that were decided together, and which of them this one is. */
+export interface DispatchedDecision {
+  readonly decision: RateLimitDecision
+  readonly index: number
+}
+
 /** A call and where its answer goes. */
 interface WaitingCall {
-  readonly resolve: (answer: { decision: RateLimitDecision; index: number }) => void
+  readonly resolve: (answer: DispatchedDecision) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -47,7 +56,7 @@ class Lane {
     this.#onIdle = onIdle
   }
 
-  call(subject: string, cost: number, look: boolean): Promise<{ decision: RateLimitDecision; index: number }> {
+  call(subject: string, cost: number, look: boolean): Promise<DispatchedDecision> {
     return new Promise((resolve, reject) => {
       const key = `${look ? 'look' : 'take'} ${cost} ${subject}`
       let group = this.#groups.get(key)
@@ -63,8 +72,7 @@ class Lane {
   #schedule(): void {
     if (this.#scheduled || this.#running >= MAX_RUNNING) return
     this.#scheduled = true
-    // After the code that is running now, which may make more calls.
-    queueMicrotask(() => {
+    void afterPromises().then(() => {
       this.#scheduled = false
       const groups = this.#takeGroups()
       if (groups.length > 0) void this.#decide(groups)
@@ -75,8 +83,12 @@ class Lane {
   /** The groups whose subjects nobody is deciding on. */
   #takeGroups(): Group[] {
     const groups: Group[] = []
+    const most = Math.min(
+      Math.max(Math.ceil(this.#groups.size / (MAX_RUNNING - this.#running)), MIN_SUBJECTS),
+      MAX_SUBJECTS,
+    )
     for (const [key, group] of this.#groups) {
-      if (groups.length === MAX_SUBJECTS) break
+      if (groups.length === most) break
       if (this.#busy.has(group.subject)) continue
       this.#groups.delete(key)
       groups.push(group)
@@ -133,8 +145,10 @@ export class RateLimitDispatcher {
   call(
     tenantId: string,
     rule: RateLimitRule,
-    { subject, cost, look }: { subject: string; cost: number; look: boolean },
-  ): Promise<{ decision: RateLimitDecision; index: number }> {
+    subject: string,
+    cost: number,
+    look: boolean,
+  ): Promise<DispatchedDecision> {
     const key = `${tenantId} ${rule.key}`
     let lane = this.#lanes.get(key)
     if (lane === undefined) {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { TenantExecutor } from '../context/tenant-executor.ts'
 import { createRowhouseError, RateLimitedError } from '../errors.ts'
-import type { RateLimitDispatcher } from './rate-limit-dispatcher.ts'
+import type { DispatchedDecision, RateLimitDispatcher } from './rate-limit-dispatcher.ts'
 import { parseLease } from './rate-limit-lease.ts'
 import {
   type AcquireRateLimitOptions,
@@ -39,7 +39,7 @@ export interface EffectiveRateLimit {
  * Calls that the database denies are in the audit trail of the tenant, at most one a minute for each limit, unless the
  * transaction that they join is rolled back: {@link AuditLog.denials}.
  *
- * SQL: `select * from rowhouse.take_rate_limit(...)`; from other languages `select rowhouse.rate_limit('user:7')`.
+ * SQL: `select rowhouse.take_rate_limit(...)`; from other languages `select rowhouse.rate_limit('user:7')`.
  *
  * Errors of all calls: `RowhouseError` of the codes `invalid_cost` (also a cost above a limit, which could never be
  * admitted), `invalid_rate_limit`, `unknown_rate_limit`, `invalid_argument`, and those of the tenant.
@@ -70,34 +70,27 @@ export class RateLimiter {
    * await rowhouse.tenant('acme').rateLimiter.allow('user:7', { windows: [{ limit: 10, windowMs: 1000 }] })
    * ```
    */
-  async allow(subject?: string, options?: TakeRateLimitOptions): Promise<boolean> {
-    return (await this.consume(subject, options)).allowed
+  async allow(subject?: string, options: TakeRateLimitOptions = {}): Promise<boolean> {
+    if (options.lease !== undefined) return (await this.consume(subject, options)).allowed
+    const { decision, index } = await this.#take(parseRule(options), parseCall(subject, options))
+    return index < decision.admitted!
   }
 
   /** As {@link allow}, with everything there is to tell, for example for response headers. */
   async consume(subject?: string, options: TakeRateLimitOptions = {}): Promise<RateLimitResult> {
-    const call = { subject: parseSubject(subject), cost: parseCost(options.cost) }
+    const call = parseCall(subject, options)
     const rule = parseRule(options)
     const lease = parseLease(options.lease)
-    if (this.#dispatcher === undefined || this.#dispatcher.isInTransaction(this.#executor.tenantId)) {
-      const [decision] = await takeRateLimit(this.#executor.db, rule, [{ ...call, calls: 1 }], { inTransaction: true })
-      return answer(decision!, 0)
+    if (lease === undefined || this.#joinsTransaction) return toResult(await this.#take(rule, call))
+    if (rule.windows?.lengths.some((length) => length < 0)) {
+      throw createRowhouseError('invalid_rate_limit', 'lease is for sliding windows; an allowance of gcra is not held.')
     }
-    if (lease !== undefined) {
-      if (rule.windows?.lengths.some((length) => length < 0)) {
-        throw createRowhouseError(
-          'invalid_rate_limit',
-          'lease is for sliding windows; an allowance of gcra is not held.',
-        )
-      }
-      const leased = this.#dispatcher.lease(this.#executor.tenantId, rule, call.subject)
-      const known = await leased.call(call.cost, lease)
-      if (known !== undefined) return known
-      const result = await this.#dispatch(rule, call)
-      leased.remember(call.cost, result)
-      return result
-    }
-    return this.#dispatch(rule, call)
+    const leased = this.#dispatcher!.lease(this.#executor.tenantId, rule, call.subject)
+    const known = await leased.call(call.cost, lease)
+    if (known !== undefined) return known
+    const result = toResult(await this.#take(rule, call))
+    leased.remember(call.cost, result)
+    return result
   }
 
   /**
@@ -109,14 +102,14 @@ export class RateLimiter {
    * ```
    */
   async check(subject?: string, options: RateLimitOptions = {}): Promise<RateLimitResult> {
-    const call = { subject: parseSubject(subject), cost: parseCost(options.cost) }
+    const { subject: whom, cost } = parseCall(subject, options)
     const rule = parseRule(options)
     const { tenantId, db } = this.#executor
-    if (this.#dispatcher === undefined || this.#dispatcher.isInTransaction(tenantId)) {
-      const [decision] = await takeRateLimit(db, rule, [{ ...call, calls: 0 }])
+    if (this.#joinsTransaction) {
+      const [decision] = await takeRateLimit(db, rule, [{ subject: whom, cost, calls: 0 }])
       return resultOfLook(refuseImpossible(decision!))
     }
-    const { decision } = await this.#dispatcher.call(tenantId, rule, { ...call, look: true })
+    const { decision } = await this.#dispatcher!.call(tenantId, rule, whom, cost, true)
     return resultOfLook(refuseImpossible(decision))
   }
 
@@ -140,7 +133,7 @@ export class RateLimiter {
     signal?.throwIfAborted()
     if (overflowMode === 'reject') return orLimited(await this.consume(subject, options), subject, options)
     const { tenantId } = this.#executor
-    if (this.#dispatcher === undefined || this.#dispatcher.isInTransaction(tenantId)) {
+    if (this.#joinsTransaction) {
       throw createRowhouseError(
         'invalid_argument',
         'overflowMode "queue" inside withTenant would keep its transaction open.',
@@ -150,7 +143,7 @@ export class RateLimiter {
       )
     }
     const deadline = performance.now() + timeoutMs
-    const leave = await this.#dispatcher.queue(tenantId, parseRule(options), parseSubject(subject), {
+    const leave = await this.#dispatcher!.queue(tenantId, parseRule(options), parseSubject(subject), {
       deadline,
       signal,
     })
@@ -178,14 +171,33 @@ export class RateLimiter {
     return rows
   }
 
-  async #dispatch(rule: RateLimitRule, call: { subject: string; cost: number }): Promise<RateLimitResult> {
-    const { decision, index } = await this.#dispatcher!.call(this.#executor.tenantId, rule, { ...call, look: false })
-    return answer(decision, index)
+  get #joinsTransaction(): boolean {
+    return this.#dispatcher === undefined || this.#dispatcher.isInTransaction(this.#executor.tenantId)
+  }
+
+  async #take(rule: RateLimitRule, { subject, cost }: Call): Promise<DispatchedDecision> {
+    const { tenantId, db } = this.#executor
+    if (this.#joinsTransaction) {
+      const [decision] = await takeRateLimit(db, rule, [{ subject, cost, calls: 1 }], { inTransaction: true })
+      return { decision: refuseImpossible(decision!), index: 0 }
+    }
+    const dispatched = await this.#dispatcher!.call(tenantId, rule, subject, cost, false)
+    refuseImpossible(dispatched.decision)
+    return dispatched
   }
 }
 
-function answer(decision: RateLimitDecision, index: number): RateLimitResult {
-  return resultOfCall(refuseImpossible(decision), index)
+interface Call {
+  readonly subject: string
+  readonly cost: number
+}
+
+function parseCall(subject: string | undefined, { cost }: RateLimitOptions): Call {
+  return { subject: parseSubject(subject), cost: parseCost(cost) }
+}
+
+function toResult({ decision, index }: DispatchedDecision): RateLimitResult {
+  return resultOfCall(decision, index)
 }
 
 function refuseImpossible(decision: RateLimitDecision): RateLimitDecision {

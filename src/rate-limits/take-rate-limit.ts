@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { CompiledQuery, type Kysely } from 'kysely'
 import type { RateLimitRule } from './rate-limit-options.ts'
 import type { RateLimitDecision, WindowTuple } from './rate-limit-result.ts'
 
@@ -17,12 +17,11 @@ interface TakeOptions {
   readonly inTransaction?: boolean
 }
 
-interface DecisionRow {
-  readonly call: number
-  readonly admitted: number | null
-  readonly decided_at: string
-  readonly windows: readonly WindowTuple[]
-}
+/** What the database says of equal calls; the time in microseconds. */
+type DecisionTuple = readonly [admitted: number | null, decidedAt: number, windows: readonly WindowTuple[]]
+
+/** Constant, so it is not put together anew for each statement. */
+const TAKE_RATE_LIMIT = 'select rowhouse.take_rate_limit($1, $2, $3, $4, $5, $6, $7, $8, $9) as decisions'
 
 /** Lets the database decide on calls of one limit, in one statement. The decisions are in the order of the calls. */
 export async function takeRateLimit(
@@ -31,15 +30,23 @@ export async function takeRateLimit(
   calls: readonly RateLimitCalls[],
   { holdMs = 0, inTransaction = false }: TakeOptions = {},
 ): Promise<RateLimitDecision[]> {
-  const { rows } = await sql<DecisionRow>`
-    select call, admitted, decided_at, windows from rowhouse.take_rate_limit(
-      ${name}, ${windows?.limits ?? null}, ${windows?.lengths ?? null}, ${windows?.bursts ?? null},
-      ${calls.map(({ subject }) => subject)}, ${calls.map(({ cost }) => cost)}, ${calls.map((call) => call.calls)}, ${holdMs}, ${inTransaction})
-  `.execute(db)
-  const decisions: RateLimitDecision[] = []
-  for (const { call, admitted, decided_at, windows: states } of rows) {
-    const { cost } = calls[call - 1]!
-    decisions[call - 1] = { cost, admitted, decidedAt: Number(decided_at) / 1000, windows: states }
-  }
-  return decisions
+  const { rows } = await db.executeQuery<{ decisions: readonly DecisionTuple[] }>(
+    CompiledQuery.raw(TAKE_RATE_LIMIT, [
+      name,
+      windows?.limits ?? null,
+      windows?.lengths ?? null,
+      windows?.bursts ?? null,
+      calls.map(({ subject }) => subject),
+      calls.map(({ cost }) => cost),
+      calls.map((call) => call.calls),
+      holdMs,
+      inTransaction,
+    ]),
+  )
+  return rows[0]!.decisions.map(([admitted, decidedAt, states], index) => ({
+    cost: calls[index]!.cost,
+    admitted,
+    decidedAt: decidedAt / 1000,
+    windows: states,
+  }))
 }

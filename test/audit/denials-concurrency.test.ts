@@ -27,7 +27,7 @@ const begin = (tenantId: string, isolationLevel = 'read committed') =>
   `begin isolation level ${isolationLevel}; set local role rowhouse_app; set local app.tenant_id = '${tenantId}'`
 /** As a client outside of a transaction takes it, which has no account to lock. */
 const take = (subject: string, name: string) =>
-  `select t.admitted from rowhouse.take_rate_limit('${name}', null, null, null, array['${subject}'], '{1}', '{1}') t`
+  `select (rowhouse.take_rate_limit('${name}', null, null, null, array['${subject}'], '{1}', '{1}') #>> '{0,0}')::integer as admitted`
 
 const entries = async (tenantId: string) =>
   (await rowhouse.tenant(tenantId).audit.query({ action: 'rowhouse.call.refuse' })).map(

@@ -282,7 +282,7 @@ test('a tenant that is suspended while it is refused gets its answer, and the en
     await owner.query(`
       alter function rowhouse.decide_rate_limit(bigint[], bigint, bigint[], bigint[], bigint[], bigint, integer, bigint) rename to decide;
       create function rowhouse.decide_rate_limit(bigint[], bigint, bigint[], bigint[], bigint[], bigint, integer, bigint,
-          out admitted integer, out state bigint[], out windows jsonb, out busy_until bigint)
+          out admitted integer, out state bigint[], out windows json, out busy_until bigint)
         language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
         begin
           -- What another transaction may commit at this moment.

@@ -42,7 +42,7 @@ test('the limiter of a transaction takes the account first', async () => {
 })
 
 test('control: without that, one of the two is ended by the database', async () => {
-  const limiter = `select * from rowhouse.take_rate_limit('requests', null, null, null, '{""}', '{1}', '{1}')`
+  const limiter = `select rowhouse.take_rate_limit('requests', null, null, null, '{""}', '{1}', '{1}')`
   expect(await interleave('globex', limiter)).toEqual(['40P01', 'admitted'])
 })
 

@@ -101,8 +101,8 @@ test('many subjects at once: each has a limit of its own', async () => {
 test('statements over many subjects in any order do not deadlock', needs('parallelBackends'), async () => {
   const subjects = Array.from({ length: 50 }, (_, index) => `s${index}`)
   const clients = await Promise.all(Array.from({ length: 6 }, () => database.connect('app')))
-  const sql = `select sum(admitted)::integer as admitted from rowhouse.take_rate_limit(
-    null, '{1000000}', '{3600000}', '{1000000}', $1, array_fill(1::bigint, array[50]), array_fill(1, array[50]))`
+  const sql = `select sum((d.decision ->> 0)::integer)::integer as admitted from json_array_elements(rowhouse.take_rate_limit(
+    null, '{1000000}', '{3600000}', '{1000000}', $1, array_fill(1::bigint, array[50]), array_fill(1, array[50]))) d (decision)`
   const sums = await Promise.all(
     clients.map(async (client, number) => {
       let sum = 0
@@ -126,8 +126,11 @@ test('a call waits for its counter as long as the timeouts of its tenant say', n
   const holder = await database.connect('app')
   await holder.query("begin; set local role rowhouse_app; set local app.tenant_id = 'hurried'")
   await holder.query(`select rowhouse.rate_limit('s', p_windows => '${JSON.stringify(windows)}')`)
-  // What a transaction waits for later is limited by itself alone.
-  expect((await holder.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '0' }])
+  // A transaction that nothing entered has the timeout of its tenant from here on; what it said itself stays.
+  expect((await holder.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '200ms' }])
+  await holder.query('set local lock_timeout = 700')
+  await holder.query(`select rowhouse.rate_limit('s', p_windows => '${JSON.stringify(windows)}')`)
+  expect((await holder.query('show lock_timeout')).rows).toEqual([{ lock_timeout: '700ms' }])
   await expect(rateLimiter.allow('s', { windows })).rejects.toThrow('lock timeout')
   // The control: without them it waits until the counter is free.
   await rowhouse.timeouts.set('hurried', {})

@@ -37,7 +37,7 @@ const START = 1_800_000_000_000_000
 async function decideAll(windows: readonly Window[], steps: readonly Step[], holdMs = 0): Promise<Decision[]> {
   const { rows } = await owner.query<Omit<Decision, keyof Step>>(
     `with recursive decided as (
-       select 0 as step, $1::bigint as time, '{0}'::bigint[] as state, 0 as admitted, '[]'::jsonb as windows
+       select 0 as step, $1::bigint as time, '{0}'::bigint[] as state, 0 as admitted, '[]'::json as windows
        union all
        select d.step + 1, d.time + s.wait, n.state, n.admitted, n.windows
          from decided d

@@ -240,7 +240,7 @@ describe('bad input is refused and books nothing', () => {
     const take = (limits: string, lengths: string, bursts: string, cost: string) =>
       errorOf(
         rowhouse.withTenant('acme', (db) =>
-          sql`select * from rowhouse.take_rate_limit(null, ${limits}, ${lengths}, ${bursts}, '{x}', ${cost}, '{1}')`.execute(
+          sql`select rowhouse.take_rate_limit(null, ${limits}, ${lengths}, ${bursts}, '{x}', ${cost}, '{1}')`.execute(
             db,
           ),
         ),

@@ -85,6 +85,13 @@ export const QUALIFIED_FUNCTIONS: Readonly<Record<string, string>> = {
   clean_connection: 'part of every transaction, and what it resets must not come back when it returns',
 }
 
+/** Functions that search the path of their caller, because a setting takes a tenth of their time, and who that is: nobody else may execute them. */
+export const FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER: Readonly<Record<string, string>> = {
+  begin_tenant_write: 'functions that work for a tenant; part of every call that limits and budgets admit',
+  check_tenant_write: 'the same',
+  decide_rate_limit: 'take_rate_limit, for each subject',
+}
+
 export interface FunctionGap {
   readonly name: string
   readonly gap: Gap
@@ -102,6 +109,9 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
         union all select 'search_path is not pinned'
           where p.prosqlbody is null and not (case when p.proname = any ($3) then p.proconfig is null
             else coalesce(p.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'] end)
+        union all select 'search_path is not pinned'
+          where p.proname = any ($5) and exists (
+            select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a where a.grantee <> p.proowner)
         union all select 'everybody may execute it'
           where p.proname <> all ($1) and has_function_privilege('public', p.oid, 'execute')
         union all select 'runs with the rights of its owner'
@@ -119,8 +129,9 @@ export async function functionGaps(client: pg.ClientBase): Promise<FunctionGap[]
     [
       Object.keys(PUBLIC_FUNCTIONS),
       Object.keys(DEFINER_FUNCTIONS_OF_THE_APPLICATION),
-      Object.keys(QUALIFIED_FUNCTIONS),
+      [...Object.keys(QUALIFIED_FUNCTIONS), ...Object.keys(FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER)],
       JSON.stringify(FUNCTIONS_OF_OTHERS),
+      Object.keys(FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER),
     ],
   )
   return rows
