@@ -23,8 +23,9 @@ create table rowhouse.usage_events (
   primary key (tenant_id, request_id, part)
 );
 
-create index usage_events_occurred on rowhouse.usage_events (tenant_id, occurred_at);
-create index usage_events_recorded on rowhouse.usage_events (tenant_id, recorded_at);
+-- As reservations_expiry.
+create index usage_events_occurred on rowhouse.usage_events (tenant_id, occurred_at) where occurred_at is not null;
+create index usage_events_recorded on rowhouse.usage_events (tenant_id, recorded_at) where recorded_at is not null;
 
 comment on table rowhouse.usage_events is 'What a tenant used: one row for each settlement, never changed.';
 comment on column rowhouse.usage_events.tenant_id is 'The tenant.';

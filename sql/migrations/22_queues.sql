@@ -91,7 +91,8 @@ create table rowhouse.queue_tickets (
 ) with (fillfactor = 70);
 
 create index queue_tickets_waiting on rowhouse.queue_tickets (queue, tenant_id, serial) where granted_at is null;
-create index queue_tickets_expiry on rowhouse.queue_tickets (queue, expires_at);
+-- As reservations_expiry.
+create index queue_tickets_expiry on rowhouse.queue_tickets (queue, expires_at) where expires_at is not null;
 
 comment on table rowhouse.queue_tickets is
   'Requests that wait or hold a slot, as far as others have to know of them: numbers alone. No tenant reads it.';

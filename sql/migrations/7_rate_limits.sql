@@ -58,7 +58,8 @@ create unlogged table rowhouse.rate_limit_counters (
   primary key (tenant_id, name, subject)
 ) with (fillfactor = 50, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 1);
 
-create index rate_limit_counters_sweep on rowhouse.rate_limit_counters (tenant_id, sweep_at);
+-- As reservations_expiry.
+create index rate_limit_counters_sweep on rowhouse.rate_limit_counters (tenant_id, sweep_at) where sweep_at is not null;
 
 comment on table rowhouse.rate_limit_counters is
   'What was admitted lately: one row for each tenant, limit and subject. Written by rowhouse.take_rate_limit alone.';
