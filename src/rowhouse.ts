@@ -371,7 +371,8 @@ function openTenantContext<DB>(
   return new TenantContext<DB>({
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
-    createCallKysely: () => runtime.createCallKysely(id, parsed),
+    createCallKysely: () =>
+      runtime.createCallKysely(id, { readOnly: parsed.readOnly, isolationLevel: parsed.isolationLevel }),
     run: (fn) => withTenant(runtime, id, fn, parsed),
     runtime,
     identity: parsed,

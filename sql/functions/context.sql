@@ -152,6 +152,20 @@ $$;
 comment on function rowhouse.enter_tenant() is
   'The check of rowhouse.enter, which leaves app.user_id and app.request_id as they are. For transactions written by hand.';
 
+create or replace function rowhouse.set_caller(p_user text, p_request text) returns boolean
+  language plpgsql volatile
+  set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('set local app.user_id = %L', coalesce(p_user, ''));
+  execute format('set local app.request_id = %L', coalesce(p_request, ''));
+  return true;
+end
+$$;
+
+comment on function rowhouse.set_caller(text, text) is
+  'Sets app.user_id and app.request_id for the rest of the transaction, and returns true: calls of several users and requests of one tenant may share a statement, as in select case when rowhouse.set_caller(''u_1'', ''r_1'') then rowhouse.admit(...) end.';
+
 create or replace function rowhouse.tenant_is_here(p_status text) returns boolean
   language sql immutable parallel safe
   return coalesce(p_status in ('active', 'suspended', 'inactive'), false);
@@ -402,7 +416,7 @@ revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
   rowhouse.guard_tenant_write(), rowhouse.begin_tenant_write(boolean), rowhouse.check_tenant_write(bigint, text[]),
-  rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text),
+  rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.set_caller(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   from public;
 
@@ -417,7 +431,7 @@ grant execute on function
   rowhouse.check_tenant_status(text, text), rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text),
   rowhouse.lock_on_entry(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   to rowhouse_app, rowhouse_admin;
-grant execute on function rowhouse.raise_problem(text, text) to rowhouse_app;
+grant execute on function rowhouse.raise_problem(text, text), rowhouse.set_caller(text, text) to rowhouse_app;
 
 revoke execute on procedure rowhouse.enter(bool, bool) from public;
 grant execute on procedure rowhouse.enter(bool, bool) to rowhouse_app, rowhouse_admin;

@@ -29,8 +29,8 @@ import { type Units, unitsToJson } from './units.ts'
  * its clock, one after another for each tenant, so nothing is overspent by calls that race; a caller that dies leaves a
  * lease that runs out. {@link run} does all of it around a function.
  *
- * Outside of `withTenant`, calls that come while one of the same tenant is on its way share the next transaction, unless
- * the context has a user or a request id; each gets its own answer or error.
+ * Outside of `withTenant`, calls that come while one of the same tenant is on its way share the next transaction, each in
+ * the name of its own user and request; each gets its own answer or error.
  *
  * Errors of all calls: `RowhouseError` of the codes `invalid_amount`, `unknown_quota` (a metric that no quota counts),
  * `unknown_price` (a model or unit without a price), `invalid_argument`, and those of the tenant.
@@ -247,7 +247,8 @@ export class Budget {
    */
   async #call<T>(call: RawBuilder<T>): Promise<T> {
     if (this.#isInTransaction()) return callAlone(this.#executor.calls, call)
-    return withRetry(RETRY, undefined, () => callTogether(this.#executor.calls, call))
+    const { calls, caller } = this.#executor
+    return withRetry(RETRY, undefined, () => callTogether(calls, call, caller))
   }
 
   /** What was admitted before the tenant was suspended is spent, so it is booked. */

@@ -2,13 +2,19 @@ import { type Kysely, type RawBuilder, sql } from 'kysely'
 import { afterPromises } from '../context/after-promises.ts'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
 import { isDatabaseError } from '../context/pg-internals.ts'
+import type { Caller } from '../context/tenant-executor.ts'
 
 /** Calls of one statement at most, which bounds how long it holds the account of its tenant. */
 const MAX_CALLS = 32
 
-/** A call of a function, such as `rowhouse.release('req-1', false)`, and where its answer goes. */
-interface WaitingCall {
+/** A call, and in whose name it is made: nobody's, unless it says so. */
+interface CallOfCaller {
   readonly call: RawBuilder<any>
+  readonly caller: Caller | undefined
+}
+
+/** A call of a function, such as `rowhouse.release('req-1', false)`, and where its answer goes. */
+interface WaitingCall extends CallOfCaller {
   readonly resolve: (answer: any) => void
   readonly reject: (error: unknown) => void
 }
@@ -29,9 +35,9 @@ class CallLane {
     this.#db = db
   }
 
-  run<T>(call: RawBuilder<T>): Promise<T> {
+  run<T>(call: RawBuilder<T>, caller: Caller | undefined): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ call, resolve, reject })
+      this.#waiting.push({ call, caller, resolve, reject })
       if (!this.#running) void runWithoutAmbientTenant(() => this.#runWaiting())
     })
   }
@@ -50,10 +56,7 @@ class CallLane {
 
   async #runTogether(calls: readonly WaitingCall[]): Promise<void> {
     try {
-      const answers = await callFunctions(
-        this.#db,
-        calls.map(({ call }) => call),
-      )
+      const answers = await callFunctions(this.#db, calls)
       for (const [number, { resolve }] of calls.entries()) resolve(answers[number])
     } catch (error) {
       if (calls.length > 1 && isOfOneCall(error)) {
@@ -67,9 +70,17 @@ class CallLane {
   }
 }
 
-/** Calls functions one after another in one statement; returns what they return. */
-async function callFunctions(db: Kysely<any>, calls: readonly RawBuilder<any>[]): Promise<unknown[]> {
-  const columns = calls.map((call, number) => sql`${call} as ${sql.ref(`answer${number}`)}`)
+/** Calls functions one after another in one statement, each in the name of its caller; returns what they return. */
+async function callFunctions(db: Kysely<any>, calls: readonly CallOfCaller[]): Promise<unknown[]> {
+  let [user, request] = ['', '']
+  const columns = calls.map(({ call, caller }, number) => {
+    const { userId = '', requestId = '' } = caller ?? {}
+    const answer = sql.ref(`answer${number}`)
+    if (userId === user && requestId === request) return sql`${call} as ${answer}`
+    ;[user, request] = [userId, requestId]
+    // What is behind `then` runs after the condition.
+    return sql`case when rowhouse.set_caller(${userId}, ${requestId}) then ${call} end as ${answer}`
+  })
   const { rows } = await sql<Record<string, unknown>>`select ${sql.join(columns)}`.execute(db)
   return calls.map((_, number) => rows[0]![`answer${number}`])
 }
@@ -89,17 +100,17 @@ function isOfOneCall(error: unknown): boolean {
 const LANES = new WeakMap<Kysely<any>, CallLane>()
 
 /** Calls a function of rowhouse through a handle whose statements are transactions of their own. */
-export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>): Promise<T> {
+export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>, caller: Caller | undefined): Promise<T> {
   let lane = LANES.get(db)
   if (lane === undefined) {
     lane = new CallLane(db)
     LANES.set(db, lane)
   }
-  return lane.run(call)
+  return lane.run(call, caller)
 }
 
-/** Calls a function of rowhouse, alone in its statement. */
+/** Calls a function of rowhouse, alone in its statement, in the name of whom its transaction says. */
 export async function callAlone<T>(db: Kysely<any>, call: RawBuilder<T>): Promise<T> {
-  const [answer] = await callFunctions(db, [call])
+  const [answer] = await callFunctions(db, [{ call, caller: undefined }])
   return answer as T
 }

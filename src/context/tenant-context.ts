@@ -69,6 +69,7 @@ export class TenantContext<DB = any> {
       get calls() {
         return parts.createCallKysely?.() ?? db
       },
+      caller: parts.createCallKysely === undefined ? undefined : parts.identity,
       transaction: (fn) => parts.run((db) => fn(db.withoutPlugins())),
     }
   }

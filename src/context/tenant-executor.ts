@@ -1,5 +1,11 @@
 import type { Kysely } from 'kysely'
 
+/** Who makes a call: the user and the request of its context, if they are known. */
+export interface Caller {
+  readonly userId?: string | undefined
+  readonly requestId?: string | undefined
+}
+
 /**
  * What a module of a tenant context (documents, sessions, ...) runs its SQL with.
  *
@@ -12,10 +18,13 @@ export interface TenantExecutor {
   /** Runs statements as the tenant. Statements name their tables with the schema. */
   readonly db: Kysely<any>
   /**
-   * The same for a call of a function of rowhouse, alone in its statement, that enters the tenant itself
-   * (rowhouse.lock_account, take_rate_limit) and leaves nothing on a connection: no settings, cursors, temporary objects, locks.
+   * The same for calls of functions of rowhouse, alone in their statement, that enter the tenant themselves
+   * (rowhouse.lock_account, take_rate_limit) and leave nothing on a connection: no settings, cursors, temporary objects, locks.
+   * Outside of a transaction it is nobody's in particular, so that callers share it: see `caller`.
    */
   readonly calls: Kysely<any>
+  /** Who makes them; undefined where the transaction says it. */
+  readonly caller: Caller | undefined
   /**
    * Runs `fn` in one transaction of the tenant; inside `withTenant` in a savepoint of its transaction.
    * `db` of the callback is dead after the callback, like the one of `withTenant`.

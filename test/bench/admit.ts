@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { sql } from 'kysely'
 import pg from 'pg'
-import { createRowhouse, type Rowhouse } from '../../src/index.ts'
+import { type ContextOptions, createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
 import { median, percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
@@ -38,6 +38,17 @@ export default async function benchAdmit({ urls, args }: BenchContext): Promise<
     console.log(`pairs a second${' '.repeat(16)}1 caller   8 callers  32 callers   p50 ms   p99 ms`)
     const spread = await measure(rowhouse, 'spread', (call) => call % TENANTS, CALL, milliseconds)
     const hot = await measure(rowhouse, 'one hot tenant', () => 0, CALL, milliseconds)
+    await measure(
+      rowhouse,
+      'the same, with users',
+      () => 0,
+      CALL,
+      milliseconds,
+      (call) => ({
+        userId: `u-${call % 10}`,
+        requestId: `http-${call}`,
+      }),
+    )
     await measure(
       rowhouse,
       'spread, with a rate limit',
@@ -84,8 +95,14 @@ async function measure(
   tenantOf: (call: number) => number,
   call: typeof CALL | (Omit<typeof CALL, 'rateLimit'> & { rateLimit: string }),
   milliseconds: number,
+  /** In whose name the n-th call is made. */
+  callerOf?: (call: number) => ContextOptions,
 ): Promise<number> {
   const budgets = Array.from({ length: TENANTS }, (_, number) => rowhouse.tenant(`t${number}`).budget)
+  const budgetOf = (number: number) => {
+    const tenant = tenantOf(number)
+    return callerOf === undefined ? budgets[tenant]! : rowhouse.tenant(`t${tenant}`, callerOf(number)).budget
+  }
   const columns: string[] = []
   let calls = 0
   let times: number[] = []
@@ -102,7 +119,7 @@ async function measure(
       Array.from({ length: callers }, async () => {
         while (performance.now() - begun < length) {
           const start = performance.now()
-          const budget = budgets[tenantOf(calls++)]!
+          const budget = budgetOf(calls++)
           const { requestId } = await budget.admit(call)
           await budget.settle(requestId, USED)
           times.push(performance.now() - start)

@@ -115,6 +115,68 @@ test('what a suspended tenant used is booked, also beside a call that it may not
   expect(reasonsOf(results).every((reason) => reason instanceof TenantSuspendedError)).toBe(true)
 })
 
+/** Whose calls the books and the audit trail say they were: with a user of each, with none, and of two denials. */
+async function callInManyNames(tenant: string) {
+  await rowhouse.circuits.trip(tenant, { circuit: 'down', reason: 'for the test' })
+  statements.length = 0
+  const callers = Array.from({ length: 20 }, (_, n) => ({
+    userId: n % 3 === 2 ? undefined : `u-${n}`,
+    requestId: n % 2 === 0 ? `http-${n}` : undefined,
+  }))
+  const budgets = callers.map((caller) => rowhouse.tenant(tenant, caller).budget)
+  await Promise.all(budgets.map((budget, n) => budget.admit({ ...CALL, requestId: `r-${n}` })))
+  const denied = rowhouse.tenant(tenant, { userId: 'denied', requestId: 'http-denied' }).budget
+  await settled<unknown>([
+    budgets[0]!.extend('r-0'),
+    denied.admit({ ...CALL, circuit: 'down' }),
+    rowhouse.tenant(tenant).budget.extend('r-1'),
+  ])
+  await Promise.all(budgets.map((budget, n) => budget.settle(`r-${n}`, { inputTokens: 1 })))
+  const sent = statements.length
+  const { rows: booked } = await rowhouse.withTenant(tenant, (db) =>
+    sql<{ request_id: string; user_id: string | null }>`select request_id, user_id from rowhouse.usage_events`.execute(
+      db,
+    ),
+  )
+  const { rows: refused } = await rowhouse.withTenant(tenant, (db) =>
+    sql<{ user_id: string; request_id: string }>`
+      select user_id, request_id from rowhouse.audit_entries where action = 'rowhouse.call.refuse'`.execute(db),
+  )
+  const wrong = booked.filter(
+    ({ request_id, user_id }) => user_id !== (callers[Number(request_id.slice(2))]!.userId ?? null),
+  )
+  return { booked: booked.length, wrong, refused, sent }
+}
+
+test('calls of several users and requests share statements, each in the name of its own', async () => {
+  const { tenant } = await tenantWith({ concurrency: 100, money_per_month: 100 })
+  const { sent, ...names } = await callInManyNames(tenant)
+  expect(names).toEqual({ booked: 20, wrong: [], refused: [{ user_id: 'denied', request_id: 'http-denied' }] })
+  expect(sent).toBeLessThan(8)
+  expect(await differences(rowhouse, tenant)).toEqual([])
+})
+
+test('control: without set_caller they would be nobody’s', needs('realRoles'), async () => {
+  const { tenant } = await tenantWith({ concurrency: 100, money_per_month: 100 })
+  const owner = await database.connect('owner')
+  const { rows } = await owner.query(
+    `select pg_get_functiondef('rowhouse.set_caller(text, text)'::regprocedure) as source`,
+  )
+  const asOwner = async (source: string) => {
+    await owner.query('begin; set local role rowhouse_owner')
+    await owner.query(source)
+    await owner.query('commit')
+  }
+  await asOwner(rows[0].source.replace(/begin[\s\S]*end/, 'begin return true; end'))
+  try {
+    const { wrong, refused } = await callInManyNames(tenant)
+    expect(wrong).toHaveLength(14)
+    expect(refused).toEqual([{ user_id: null, request_id: null }])
+  } finally {
+    await asOwner(rows[0].source)
+  }
+})
+
 test('calls inside withTenant are part of its transaction alone', needs('parallelBackends'), async () => {
   const { tenant, budget } = await tenantWith({ concurrency: 100 })
   const inside = rowhouse.withTenant(tenant, async (db, context) => {
@@ -145,8 +207,9 @@ test('when the connection breaks, every call on it learns that nobody knows', ne
     const reasons = reasonsOf(await calls)
     expect(reasons.length).toBeGreaterThan(0)
     expect(reasons.every((reason) => !(reason instanceof RowhouseError) || reason.retryable)).toBe(true)
-    // Whatever became of them: asked again, each is admitted once.
-    await Promise.all(Array.from({ length: 20 }, (_, n) => budget.admit({ ...CALL, requestId: `r-${n}` })))
+    // Whatever became of them: asked again, by a process whose connections are whole, each is admitted once.
+    const whole = rowhouse.tenant(tenant).budget
+    await Promise.all(Array.from({ length: 20 }, (_, n) => whole.admit({ ...CALL, requestId: `r-${n}` })))
     expect(await standing(rowhouse, tenant, 'concurrency')).toEqual([0, 21, 79])
   } finally {
     await proxy.close()

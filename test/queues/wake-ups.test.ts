@@ -130,7 +130,10 @@ test('the control: the process that only asks is slower than the one that hears'
   const { QueueStatements } = await import('../../src/queues/queue-statements.ts')
   const rowhouse = open()
   const db = rowhouse.kysely('w-2')
-  const statements = new QueueStatements({ tenantId: 'w-2', db, calls: db, transaction: () => Promise.reject() }, 'gpu')
+  const statements = new QueueStatements(
+    { tenantId: 'w-2', db, calls: db, caller: undefined, transaction: () => Promise.reject() },
+    'gpu',
+  )
   // Announcements that never come, from a connection that says it listens.
   const deaf = new QueueWaiters({
     subscribe: (_: string, subscriber: { listening(): void; notified(payload: string): void }) => {
