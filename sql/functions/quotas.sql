@@ -156,12 +156,12 @@ comment on function rowhouse.quota_status() is
 
 -- Accounts -------------------------------------------------------------------------------------------------------------
 
+-- Without a search path of its own, as begin_tenant_write.
 create or replace function rowhouse.lock_account(
   p_statuses text[] default '{active}',
   out tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
 )
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_key bigint := rowhouse.begin_tenant_write(true);
@@ -258,12 +258,12 @@ $$;
 comment on function rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]) is
   'Takes amounts out of what is reserved; they may be of several calls.';
 
+-- Without a search path of its own, as begin_tenant_write.
 create or replace function rowhouse.book_quotas(
   p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[], p_soft_limits numeric[],
   p_hard_limits numeric[] default null
 ) returns boolean
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := clock_timestamp();

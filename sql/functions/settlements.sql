@@ -11,6 +11,7 @@ create or replace function rowhouse.settle(
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $$
 declare
@@ -99,11 +100,11 @@ $$;
 
 comment on function rowhouse.check_details(jsonb) is 'Raises RH052 for what are no details of a settlement.';
 
+-- Without a search path of its own, as begin_tenant_write.
 create or replace function rowhouse.add_usage_event(
   p_call rowhouse.reservations, p_part text, p_units jsonb, p_cost numeric, p_amounts numeric[], p_details jsonb, p_at timestamptz
 ) returns void
   language plpgsql volatile
-  set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_details is distinct from '{}' then
@@ -173,6 +174,7 @@ create or replace function rowhouse.release(p_request_id text, p_failed boolean 
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $$
 declare
@@ -204,6 +206,7 @@ create or replace function rowhouse.extend_lease(p_request_id text, p_lease_ms i
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set jit = off
 as $$
 declare

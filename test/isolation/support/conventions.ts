@@ -90,6 +90,9 @@ export const FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER: Readonly<Record<string, st
   begin_tenant_write: 'functions that work for a tenant; part of every call that limits and budgets admit',
   check_tenant_write: 'the same',
   decide_rate_limit: 'take_rate_limit, for each subject',
+  lock_account: 'all that changes the counters of quotas',
+  book_quotas: 'the same',
+  add_usage_event: 'settle, record_usage and give_back',
 }
 
 export interface FunctionGap {
