@@ -371,6 +371,7 @@ function openTenantContext<DB>(
   return new TenantContext<DB>({
     tenantId: id,
     db: runtime.createKysely<DB>(id, parsed),
+    // In nobody's name, so that the callers of a tenant share it.
     createCallKysely: () =>
       runtime.createCallKysely(id, { readOnly: parsed.readOnly, isolationLevel: parsed.isolationLevel }),
     run: (fn) => withTenant(runtime, id, fn, parsed),

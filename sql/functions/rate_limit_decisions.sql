@@ -190,22 +190,6 @@ $$;
 
 comment on function rowhouse.add_rate_counter(text, text, text) is 'Adds an empty counter, and deletes a few idle ones of the tenant.';
 
-create or replace function rowhouse.check_rate_call(p_subject text, p_cost bigint, p_calls integer) returns void
-  language plpgsql immutable parallel safe
-  set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if p_cost is null or p_cost < 1 or p_calls is null or p_calls < 0 then
-    raise exception using errcode = 'RH042', message = 'a cost is a whole number from 1';
-  elsif p_subject is null or length(p_subject) > 200 then
-    raise exception using errcode = 'RH041', message = 'the subject of a rate limit is a text of at most 200 characters';
-  end if;
-end
-$$;
-
-comment on function rowhouse.check_rate_call(text, bigint, integer) is
-  'Raises RH042 for what is no cost, and RH041 for what is no subject.';
-
 create or replace function rowhouse.take_rate_limit(
   p_limit text, p_limits bigint[], p_lengths bigint[], p_bursts bigint[],
   p_subjects text[], p_costs bigint[], p_calls integer[], p_hold_ms integer default 0, p_in_transaction boolean default false
@@ -230,6 +214,7 @@ declare
   v_sweep_at timestamptz;
   v_decided_at bigint;
   v_decision record;
+  v_busy_until timestamptz;
   v_denied boolean := false;
   v_answers text[] := '{}';
 begin
@@ -248,10 +233,8 @@ begin
   else
     perform rowhouse.check_rate_windows(v_limits, v_lengths, v_bursts);
   end if;
-  if p_hold_ms <> 0 then
-    if p_hold_ms not between 1 and 60000 or v_lengths[1] < 0 then
-      raise exception using errcode = 'RH041', message = 'an allowance is held for 1 to 60000 ms, and not from a window of gcra';
-    end if;
+  if p_hold_ms <> 0 and (p_hold_ms not between 1 and 60000 or v_lengths[1] < 0) then
+    raise exception using errcode = 'RH041', message = 'an allowance is held for 1 to 60000 ms, and not from a window of gcra';
   end if;
   if cardinality(p_subjects) > 1 then
     -- Counters are locked in one order, so that two statements cannot wait for each other.
@@ -260,8 +243,10 @@ begin
   end if;
   foreach v_call in array v_order loop
     v_subject := p_subjects[v_call];
-    if (p_costs[v_call] > 0 and p_calls[v_call] >= 0 and length(v_subject) <= 200) is not true then
-      perform rowhouse.check_rate_call(v_subject, p_costs[v_call], p_calls[v_call]);
+    if (p_costs[v_call] >= 1 and p_calls[v_call] >= 0) is not true then
+      raise exception using errcode = 'RH042', message = 'a cost is a whole number from 1';
+    elsif (length(v_subject) <= 200) is not true then
+      raise exception using errcode = 'RH041', message = 'the subject of a rate limit is a text of at most 200 characters';
     end if;
     loop
       if p_calls[v_call] = 0 then
@@ -283,8 +268,9 @@ begin
     v_decision := rowhouse.decide_rate_limit(coalesce(v_state, '{0}'), v_decided_at, v_limits, v_lengths, v_bursts,
       p_costs[v_call], p_calls[v_call], p_hold_ms * 1000::bigint);
     if v_decision.admitted > 0 then
-      if v_sweep_at < to_timestamp(v_decision.busy_until * 1e-6::float8) then
-        v_sweep_at := date_trunc('hour', to_timestamp(v_decision.busy_until / 1000000.0)) + interval '1 hour';
+      v_busy_until := to_timestamp(v_decision.busy_until / 1000000.0);
+      if v_sweep_at < v_busy_until then
+        v_sweep_at := date_trunc('hour', v_busy_until) + interval '1 hour';
       end if;
       update rowhouse.rate_limit_counters c
         set state = v_decision.state, sweep_at = v_sweep_at
@@ -344,7 +330,7 @@ comment on function rowhouse.rate_limit(text, bigint, text, jsonb, boolean) is
 revoke execute on function
   rowhouse.thin_rate_log(bigint[], bigint),
   rowhouse.decide_rate_limit(bigint[], bigint, bigint[], bigint[], bigint[], bigint, integer, bigint),
-  rowhouse.check_rate_call(text, bigint, integer), rowhouse.drop_idle_rate_counters(text, integer), rowhouse.add_rate_counter(text, text, text),
+  rowhouse.drop_idle_rate_counters(text, integer), rowhouse.add_rate_counter(text, text, text),
   rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer, boolean),
   rowhouse.rate_limit(text, bigint, text, jsonb, boolean)
   from public;

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import * as z from 'zod'
-import type { TenantExecutor } from '../context/tenant-executor.ts'
+import type { Caller, TenantExecutor } from '../context/tenant-executor.ts'
 import { parse } from '../documents/parse-documents.ts'
 import { createRowhouseError } from '../errors.ts'
 import type { AuditBuffer } from './audit-buffer.ts'
@@ -42,12 +42,6 @@ export interface AppendOptions {
   readonly buffered?: boolean | undefined
 }
 
-/** Who acts, for entries that are written outside of the transaction. */
-export interface AuditIdentity {
-  readonly userId?: string | undefined
-  readonly requestId?: string | undefined
-}
-
 const action = z.string('is not text').regex(/^[a-z][a-z0-9_.:-]{0,99}\*?$/, 'is no action')
 const auditQuery = z.strictObject({
   action: z.union([action, z.array(action)], 'is neither an action nor an array of them').optional(),
@@ -71,13 +65,14 @@ const EXPORT_PAGE = 1000
 export class Audit {
   readonly #executor: TenantExecutor
   readonly #buffer: AuditBuffer | undefined
-  readonly #identity: AuditIdentity
+  /** Of entries that are written outside of the transaction. */
+  readonly #caller: Caller
 
   /** @internal */
-  constructor(executor: TenantExecutor, buffer: AuditBuffer | undefined, identity: AuditIdentity) {
+  constructor(executor: TenantExecutor, buffer: AuditBuffer | undefined, caller: Caller) {
     this.#executor = executor
     this.#buffer = buffer
-    this.#identity = identity
+    this.#caller = caller
   }
 
   /**
@@ -114,7 +109,7 @@ export class Audit {
     if (!buffered) return appendAudit(this.#executor.db, serializeEntries(list))
     if (this.#buffer === undefined)
       throw createRowhouseError('invalid_argument', 'There is no buffer for audit entries.')
-    const { userId, requestId } = this.#identity
+    const { userId, requestId } = this.#caller
     const occurredAt = new Date()
     await this.#buffer.add(
       this.#executor.tenantId,

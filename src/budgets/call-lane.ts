@@ -7,10 +7,10 @@ import type { Caller } from '../context/tenant-executor.ts'
 /** Calls of one statement at most, which bounds how long it holds the account of its tenant. */
 const MAX_CALLS = 32
 
-/** A call, and in whose name it is made: nobody's, unless it says so. */
+/** A call, and in whose name it is made. */
 interface CallOfCaller {
   readonly call: RawBuilder<any>
-  readonly caller: Caller | undefined
+  readonly caller: Caller
 }
 
 /** A call of a function, such as `rowhouse.release('req-1', false)`, and where its answer goes. */
@@ -35,7 +35,7 @@ class CallLane {
     this.#db = db
   }
 
-  run<T>(call: RawBuilder<T>, caller: Caller | undefined): Promise<T> {
+  run<T>(call: RawBuilder<T>, caller: Caller): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ call, caller, resolve, reject })
       if (!this.#running) void runWithoutAmbientTenant(() => this.#runWaiting())
@@ -44,12 +44,11 @@ class CallLane {
 
   async #runWaiting(): Promise<void> {
     this.#running = true
-    await afterPromises()
     while (this.#waiting.length > 0) {
+      await afterPromises()
       const calls = this.#waiting
       this.#waiting = calls.splice(MAX_CALLS)
       await this.#runTogether(calls)
-      await afterPromises()
     }
     this.#running = false
   }
@@ -73,8 +72,7 @@ class CallLane {
 /** Calls functions one after another in one statement, each in the name of its caller; returns what they return. */
 async function callFunctions(db: Kysely<any>, calls: readonly CallOfCaller[]): Promise<unknown[]> {
   let [user, request] = ['', '']
-  const columns = calls.map(({ call, caller }, number) => {
-    const { userId = '', requestId = '' } = caller ?? {}
+  const columns = calls.map(({ call, caller: { userId = '', requestId = '' } }, number) => {
     const answer = sql.ref(`answer${number}`)
     if (userId === user && requestId === request) return sql`${call} as ${answer}`
     ;[user, request] = [userId, requestId]
@@ -100,7 +98,7 @@ function isOfOneCall(error: unknown): boolean {
 const LANES = new WeakMap<Kysely<any>, CallLane>()
 
 /** Calls a function of rowhouse through a handle whose statements are transactions of their own. */
-export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>, caller: Caller | undefined): Promise<T> {
+export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>, caller: Caller): Promise<T> {
   let lane = LANES.get(db)
   if (lane === undefined) {
     lane = new CallLane(db)
@@ -111,6 +109,6 @@ export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>, caller: Ca
 
 /** Calls a function of rowhouse, alone in its statement, in the name of whom its transaction says. */
 export async function callAlone<T>(db: Kysely<any>, call: RawBuilder<T>): Promise<T> {
-  const [answer] = await callFunctions(db, [{ call, caller: undefined }])
+  const [answer] = await callFunctions(db, [{ call, caller: {} }])
   return answer as T
 }

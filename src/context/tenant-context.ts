@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely'
 import { Analytics, type TrackOptions } from '../analytics/analytics.ts'
-import { Audit, type AuditIdentity } from '../audit/audit.ts'
+import { Audit } from '../audit/audit.ts'
 import type { AuditBuffer } from '../audit/audit-buffer.ts'
 import { Budget } from '../budgets/budget.ts'
 import { Credentials } from '../credentials/credentials.ts'
@@ -23,7 +23,7 @@ import { State } from '../state/state.ts'
 import { Usage } from '../usage/usage.ts'
 import type { ContextRuntime } from './context-runtime.ts'
 import { joinAmbientTenant } from './current-tenant.ts'
-import type { TenantExecutor } from './tenant-executor.ts'
+import type { Caller, TenantExecutor } from './tenant-executor.ts'
 import type { TenantCallback } from './with-tenant.ts'
 
 export interface TenantContextParts<DB> {
@@ -35,7 +35,7 @@ export interface TenantContextParts<DB> {
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
   /** Where calls outside of a transaction may meet; undefined inside one. */
   readonly runtime?: ContextRuntime
-  readonly identity: AuditIdentity
+  readonly identity: Caller
   readonly auditBuffer: AuditBuffer | undefined
   readonly settings: SettingsDefinition | undefined
   readonly dataKeys: DataKeys
@@ -69,7 +69,7 @@ export class TenantContext<DB = any> {
       get calls() {
         return parts.createCallKysely?.() ?? db
       },
-      caller: parts.createCallKysely === undefined ? undefined : parts.identity,
+      caller: parts.identity,
       transaction: (fn) => parts.run((db) => fn(db.withoutPlugins())),
     }
   }

@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely'
 
-/** Who makes a call: the user and the request of its context, if they are known. */
+/** Who acts: the user and the request of a context, if they are known. */
 export interface Caller {
   readonly userId?: string | undefined
   readonly requestId?: string | undefined
@@ -23,8 +23,8 @@ export interface TenantExecutor {
    * Outside of a transaction it is nobody's in particular, so that callers share it: see `caller`.
    */
   readonly calls: Kysely<any>
-  /** Who makes them; undefined where the transaction says it. */
-  readonly caller: Caller | undefined
+  /** Who makes them, where no transaction says it. */
+  readonly caller: Caller
   /**
    * Runs `fn` in one transaction of the tenant; inside `withTenant` in a savepoint of its transaction.
    * `db` of the callback is dead after the callback, like the one of `withTenant`.

@@ -72,7 +72,7 @@ export class RateLimiter {
    */
   async allow(subject?: string, options: TakeRateLimitOptions = {}): Promise<boolean> {
     if (options.lease !== undefined) return (await this.consume(subject, options)).allowed
-    const { decision, index } = await this.#take(parseRule(options), parseCall(subject, options))
+    const { decision, index } = await this.#ask(parseRule(options), parseCall(subject, options))
     return index < decision.admitted!
   }
 
@@ -81,14 +81,14 @@ export class RateLimiter {
     const call = parseCall(subject, options)
     const rule = parseRule(options)
     const lease = parseLease(options.lease)
-    if (lease === undefined || this.#joinsTransaction) return toResult(await this.#take(rule, call))
+    if (lease === undefined || this.#joinsTransaction) return toResult(await this.#ask(rule, call))
     if (rule.windows?.lengths.some((length) => length < 0)) {
       throw createRowhouseError('invalid_rate_limit', 'lease is for sliding windows; an allowance of gcra is not held.')
     }
     const leased = this.#dispatcher!.lease(this.#executor.tenantId, rule, call.subject)
     const known = await leased.call(call.cost, lease)
     if (known !== undefined) return known
-    const result = toResult(await this.#take(rule, call))
+    const result = toResult(await this.#ask(rule, call))
     leased.remember(call.cost, result)
     return result
   }
@@ -102,15 +102,9 @@ export class RateLimiter {
    * ```
    */
   async check(subject?: string, options: RateLimitOptions = {}): Promise<RateLimitResult> {
-    const { subject: whom, cost } = parseCall(subject, options)
-    const rule = parseRule(options)
-    const { tenantId, db } = this.#executor
-    if (this.#joinsTransaction) {
-      const [decision] = await takeRateLimit(db, rule, [{ subject: whom, cost, calls: 0 }])
-      return resultOfLook(refuseImpossible(decision!))
-    }
-    const { decision } = await this.#dispatcher!.call(tenantId, rule, whom, cost, true)
-    return resultOfLook(refuseImpossible(decision))
+    const call = parseCall(subject, options)
+    const { decision } = await this.#ask(parseRule(options), call, { look: true })
+    return resultOfLook(decision)
   }
 
   /**
@@ -175,13 +169,14 @@ export class RateLimiter {
     return this.#dispatcher === undefined || this.#dispatcher.isInTransaction(this.#executor.tenantId)
   }
 
-  async #take(rule: RateLimitRule, { subject, cost }: Call): Promise<DispatchedDecision> {
+  async #ask(rule: RateLimitRule, { subject, cost }: Call, { look = false } = {}): Promise<DispatchedDecision> {
     const { tenantId, db } = this.#executor
     if (this.#joinsTransaction) {
-      const [decision] = await takeRateLimit(db, rule, [{ subject, cost, calls: 1 }], { inTransaction: true })
+      const call = { subject, cost, calls: look ? 0 : 1 }
+      const [decision] = await takeRateLimit(db, rule, [call], { inTransaction: !look })
       return { decision: refuseImpossible(decision!), index: 0 }
     }
-    const dispatched = await this.#dispatcher!.call(tenantId, rule, subject, cost, false)
+    const dispatched = await this.#dispatcher!.call(tenantId, rule, subject, cost, look)
     refuseImpossible(dispatched.decision)
     return dispatched
   }

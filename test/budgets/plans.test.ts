@@ -9,17 +9,18 @@ const LOOKUPS = [
   ['reservations', `(text, text)`, 'r.tenant_id = $1 and r.request_id = $2'],
   ['usage_events', `(text, text)`, 'r.tenant_id = $1 and r.request_id = $2'],
   ['usage_events', `(text, text, text)`, 'r.tenant_id = $1 and r.request_id = $2 and r.part = $3'],
+  ['queue_tickets', `(text, uuid, text)`, 'r.tenant_id = $1 and r.ticket = $2 and r.queue = $3'],
   ['rate_limit_counters', `(text, text, text)`, 'r.tenant_id = $1 and r.name = $2 and r.subject = $3'],
 ] as const
 
 /** The indexes that a plan uses which is made for any values, as the functions of rowhouse make theirs. */
 async function indexesOf(table: string, types: string, condition: string, before = ''): Promise<string[]> {
   const owner = await database.connect('owner')
-  const values = types.split(',').map((type) => (type.includes('timestamptz') ? 'now()' : "'x'"))
+  const count = types.split(',').length
   await owner.query('begin; set local role rowhouse_owner')
   await owner.query(`set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; ${before}`)
   await owner.query(`prepare lookup ${types} as select * from rowhouse.${table} r where ${condition}`)
-  const { rows } = await owner.query(`explain (format json) execute lookup (${values.join(', ')})`)
+  const { rows } = await owner.query(`explain (format json) execute lookup (${Array(count).fill('null').join(', ')})`)
   await owner.query('deallocate lookup; rollback')
   const plan = JSON.stringify(rows)
   return [...plan.matchAll(/"Index Name":\s*"([^"]+)"/g)].map(([, name]) => name!)

@@ -8,6 +8,7 @@ import { needs } from '../setup/needs.ts'
 import { ACME, protect, useAppTables } from './support/app-tables.ts'
 import { useClients } from './support/clients.ts'
 import {
+  FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER,
   functionGaps,
   type Gap,
   PUBLIC_FUNCTIONS,
@@ -257,6 +258,15 @@ describe('relations', () => {
 describe('functions', () => {
   test('every function is pinned, private, commented and owned by rowhouse_owner, or the list says why not', async () => {
     expect(await functionGaps(clients.owner)).toEqual([])
+  })
+
+  test('noticed: a function with the path of its caller that somebody else may execute', async () => {
+    const [name] = Object.keys(FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER)
+    await expectClosed({
+      probe: async () => (await functionGaps(clients.owner)).filter(({ gap }) => gap === 'search_path is not pinned'),
+      removeProtection: asRowhouseOwner(`grant execute on function rowhouse.${name} to rowhouse_app`),
+      restoreProtection: asRowhouseOwner(`revoke execute on function rowhouse.${name} from rowhouse_app`),
+    })
   })
 
   test('the list of functions for everybody holds nothing that could be left out', async () => {
