@@ -273,22 +273,25 @@ begin
     update rowhouse.quota_counters c
       set reserved = c.reserved - b.given_back,
         allowance = case when p_hard_limits is null then c.allowance
-          when b.hard_limit is not null then greatest(b.hard_limit, c.settled + c.reserved - b.given_back) end,
-        settled = least(c.settled + c.overrun + b.used, greatest(c.settled, least(
-          coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'),
-          greatest(coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'), w.allowance) - w.held)
-          - c.reserved + b.given_back)),
-        overrun = greatest(c.settled + c.overrun + b.used - greatest(c.settled, least(
-          coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'),
-          greatest(coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'), w.allowance) - w.held)
-          - c.reserved + b.given_back), 0)
+          when b.hard_limit is not null then greatest(b.hard_limit, w.held + c.settled + c.reserved - b.given_back) end,
+        (settled, overrun) = (
+          select s.settled, u.used - s.settled
+            from (values (c.settled + c.overrun + b.used)) u (used)
+            cross join lateral (values (
+              coalesce(case when p_hard_limits is null then c.allowance else b.hard_limit end, 'Infinity'))) l (allowance)
+            cross join lateral (values (least(u.used, greatest(
+              -- What the call had reserved has room, and so has what was settled before.
+              c.settled + greatest(least(b.used, b.given_back), 0),
+              least(l.allowance, greatest(l.allowance, w.allowance) - w.taken) - c.reserved + b.given_back)))) s (settled))
       from (
           -- Side by side: as functions in from, each array would become a table first.
           select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
               unnest(p_used) as used, unnest(p_soft_limits) as soft_limit, unnest(p_hard_limits) as hard_limit) b
         cross join lateral (
-          -- Sixtieths of one window share its limit: what the others hold is no room for this one.
-          select coalesce(sum(o.settled + o.reserved), 0) as held, max(coalesce(o.allowance, 'Infinity')) as allowance
+          -- Sixtieths of one window share its limit: what the others have taken is no room for this one. Those before it
+          -- leave the window first, and what they were allowed goes with them.
+          select coalesce(sum(o.settled + o.reserved), 0) as held, coalesce(sum(o.settled + o.reserved + o.overrun), 0) as taken,
+              max(coalesce(o.allowance, 'Infinity')) filter (where o.period_start > b.period_start) as allowance
             from rowhouse.quotas q
             join rowhouse.quota_counters o
               on o.tenant_id = p_tenant and o.name = q.name and o.period_start <> b.period_start

@@ -285,16 +285,18 @@ begin
           select from rowhouse.quotas q
             where q.name = p.name and p.period_start < clock_timestamp() - q.window_ms * interval '1 millisecond')
     union all
-    select w.name, w.period_start, 'the window of a rolling quota passes its allowance', w.held, w.allowance
+    (select distinct on (w.name) w.name, w.period_start, 'the window of a rolling quota passes its allowance', w.held, w.allowance
       from (
-        select c.name, max(c.period_start) as period_start, sum(c.settled + c.reserved) as held,
-            case when bool_and(c.allowance is not null) then max(c.allowance) end as allowance
+        -- Of the whole window and of what will be left of it, whenever older sixtieths have gone.
+        select c.name, c.period_start, sum(c.settled + c.reserved) over later as held,
+            max(coalesce(c.allowance, 'Infinity')) over later as allowance
           from rowhouse.quotas q
           join counters c
             on c.name = q.name and c.period_start >= rowhouse.rolling_bucket(q.window_ms, clock_timestamp(), q.window_ms)
           where q.period = 'rolling'
-          group by c.name) w
-      where w.held > w.allowance;
+          window later as (partition by c.name order by c.period_start desc)) w
+      where w.held > w.allowance
+      order by w.name, w.period_start);
 end
 $$;
 

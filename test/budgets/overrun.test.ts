@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
-import { differences, setLimits } from './support.ts'
+import { differences, expire, setLimits } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -86,16 +86,106 @@ describe('a rolling quota', () => {
     expect(await usage.reconcile()).toEqual([])
   })
 
-  test('control: books that pass it without overrun are out of balance', async () => {
-    const { tenant } = await inTwoSixtieths(({ usage }) => usage.record('fits', { gpu: 40 }))
-    expect(await differences(rowhouse, tenant)).toEqual([])
+  /** As nothing but a mistake would do. */
+  async function changeCounters(tenant: string, assignments: string) {
     const owner = await database.connect('owner')
     await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
     await owner.query(
-      `update rowhouse.quota_counters set settled = settled + 30 where tenant_id = $1 and name = 'gpu_rolling' and settled = 40`,
+      `update rowhouse.quota_counters set ${assignments} where tenant_id = $1 and name = 'gpu_rolling'`,
       [tenant],
     )
     await owner.query('commit')
+  }
+
+  /** A tenant whose calls begin in one sixtieth of the window after another, and a way to the next one. */
+  async function inSixtieths(limit: number) {
+    const context = await tenantWith({ gpu_rolling: limit })
+    const { tenant, budget } = context
+    return {
+      ...context,
+      setLimit: (to: number) => rowhouse.quotas.set(tenant, 'gpu_rolling', { limit: to }),
+      admit: async (gpu: number) => (await budget.admit({ units: { gpu }, rateLimit: null })).requestId,
+      nextSixtieth: () => sleep(1050 - (Date.now() % 1000)),
+    }
+  }
+
+  test('counts as overrun what passes a lowered limit, whatever older sixtieths were allowed', async () => {
+    const { tenant, budget, stands, setLimit, admit, nextSixtieth } = await inSixtieths(100)
+    await budget.settle(await admit(1), { gpu: 1 })
+    await setLimit(60)
+    await nextSixtieth()
+    await budget.settle(await admit(50), { gpu: 50 })
+    await nextSixtieth()
+    const released = await admit(5)
+    await budget.release(released)
+    await budget.settle(released, { gpu: 40 })
+    expect(await stands('gpu_rolling')).toEqual({ used: 60, reserved: 0, overrun: 31, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('books what was reserved in the sixtieth before a limit was raised, or lowered', async () => {
+    const { tenant, budget, stands, setLimit, admit, nextSixtieth } = await inSixtieths(20)
+    const early = await admit(20)
+    await setLimit(60)
+    await nextSixtieth()
+    const late = await admit(40)
+    await setLimit(10)
+    await budget.settle(early, { gpu: 20 })
+    await budget.settle(late, { gpu: 40 })
+    expect(await stands('gpu_rolling')).toEqual({ used: 60, reserved: 0, overrun: 0, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('books what was reserved, though a late settlement had the room of an earlier limit', async () => {
+    const { tenant, budget, stands, setLimit, admit, nextSixtieth } = await inSixtieths(100)
+    const released = await admit(10)
+    await budget.release(released)
+    await setLimit(60)
+    await nextSixtieth()
+    const requestId = await admit(30)
+    await budget.settle(released, { gpu: 70 })
+    await budget.settle(requestId, { gpu: 30 })
+    expect(await stands('gpu_rolling')).toEqual({ used: 100, reserved: 0, overrun: 0, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('has its limit lowered by a record without less room for what was used before', async () => {
+    const { tenant, budget, usage, stands, setLimit, admit, nextSixtieth } = await inSixtieths(60)
+    await budget.settle(await admit(50), { gpu: 50 })
+    await setLimit(100)
+    await nextSixtieth()
+    await budget.settle(await admit(50), { gpu: 50 })
+    await setLimit(60)
+    await usage.record('lowered', { gpu: 1 })
+    expect(await stands('gpu_rolling')).toEqual({ used: 100, reserved: 0, overrun: 1, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('has room for the overrun of one sixtieth, not of each', async () => {
+    const { tenant, budget, stands, setLimit, admit, nextSixtieth } = await inSixtieths(100)
+    const calls: string[] = []
+    for (const _ of [1, 2]) {
+      calls.push(await admit(10))
+      const released = await admit(10)
+      await budget.release(released)
+      calls.push(released)
+      await nextSixtieth()
+    }
+    await budget.settle(calls[1]!, { gpu: 60 })
+    await budget.settle(calls[3]!, { gpu: 60 })
+    // As if what had the room has left the window.
+    await changeCounters(tenant, 'settled = 0, overrun = overrun + settled')
+    expect(await stands('gpu_rolling')).toEqual({ used: 0, reserved: 20, overrun: 120, free: 0 })
+    for (const requestId of [calls[0]!, calls[2]!]) await expire(database, tenant, requestId)
+    await budget.release(await admit(0))
+    expect(await stands('gpu_rolling')).toMatchObject({ reserved: 0, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('control: books that pass it without overrun are out of balance', async () => {
+    const { tenant } = await inTwoSixtieths(({ usage }) => usage.record('fits', { gpu: 40 }))
+    expect(await differences(rowhouse, tenant)).toEqual([])
+    await changeCounters(tenant, 'settled = case settled when 40 then 70 else settled end')
     expect(await differences(rowhouse, tenant)).toContainEqual(
       expect.objectContaining({
         difference: 'the window of a rolling quota passes its allowance',
