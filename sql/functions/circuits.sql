@@ -150,6 +150,27 @@ $$;
 comment on function rowhouse.move_trial(text, text, text, timestamptz) is
   'Says until when others wait for the call that tries: its lease was extended, or it was given back and another one may try.';
 
+create or replace function rowhouse.note_open_circuits() returns trigger
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_tenant text := case tg_op when 'DELETE' then old.tenant_id else new.tenant_id end;
+begin
+  update rowhouse.accounts a
+    set has_open_circuit = exists (select from rowhouse.circuits c where c.tenant_id = v_tenant and c.status <> 'closed')
+    where a.tenant_id = v_tenant;
+  return null;
+end
+$$;
+
+comment on function rowhouse.note_open_circuits() is
+  'Trigger of circuits: an account says whether one of its circuits is not closed, so that calls of others need not look.';
+
+create or replace trigger rowhouse_note_status after insert or delete or update of status on rowhouse.circuits
+  for each row execute function rowhouse.note_open_circuits();
+comment on trigger rowhouse_note_status on rowhouse.circuits is 'Accounts know whether to look at circuits.';
+
 -- Operators ------------------------------------------------------------------------------------------------------------
 
 create or replace function rowhouse.trip_circuit(p_tenant text, p_circuit text, p_reason text, p_pause_ms integer default null) returns void
@@ -234,7 +255,7 @@ $$;
 comment on function rowhouse.unset_circuit_rule(text) is 'Removes the rule of a tier.';
 
 revoke execute on function
-  rowhouse.circuit_denial(text, text, timestamptz), rowhouse.try_circuits(text, text, text, timestamptz),
+  rowhouse.note_open_circuits(), rowhouse.circuit_denial(text, text, timestamptz), rowhouse.try_circuits(text, text, text, timestamptz),
   rowhouse.note_outcome(record, text, text, boolean, numeric), rowhouse.note_spend(record, text, numeric),
   rowhouse.count_call(record, rowhouse.circuit_rules, text, integer, integer, numeric),
   rowhouse.move_trial(text, text, text, timestamptz), rowhouse.trip_circuit(text, text, text, integer),

@@ -73,8 +73,8 @@ begin
   v_call.currency := v_account.currency;
   v_call.admitted_at := v_account.opened_at;
   perform rowhouse.add_usage_event(v_call, 'give_back', v_units, 0, v_used, '{"kind": "give_back"}', v_account.opened_at);
-  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]),
-    v_used, null, v_limits);
+  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, null,
+    array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
   return jsonb_build_object('givenBack', rowhouse.negated_units(v_units), 'duplicate', false);
 end
 $$;

@@ -86,6 +86,8 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
   v_before := rowhouse.work_for_operator(p_tenant);
+  -- As renew_terms, which reads these limits.
+  perform rowhouse.lock_account('{active,suspended,inactive}');
   insert into rowhouse.quota_overrides (tenant_id, name, hard_limit, soft_limit, updated_at)
     values (p_tenant, p_name, p_hard_limit, p_soft_limit, statement_timestamp())
     on conflict (tenant_id, name) do update
@@ -108,6 +110,7 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   v_before := rowhouse.work_for_operator(p_tenant);
+  perform rowhouse.lock_account('{active,suspended,inactive}');
   delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
   if found then
     perform rowhouse.record_own_audit('rowhouse.quota.unset', jsonb_build_object('name', p_name));
@@ -222,7 +225,7 @@ begin
   if v_new.time_zone <> v_account.time_zone then
     perform rowhouse.carry_periods(v_account, v_new.time_zone);
   end if;
-  update rowhouse.accounts a set currency = v_new.currency, time_zone = v_new.time_zone, models = v_new.models
+  update rowhouse.accounts a set currency = v_new.currency, time_zone = v_new.time_zone, models = v_new.models, terms = null
     where a.tenant_id = p_tenant;
   perform rowhouse.record_own_audit('rowhouse.account.set',
     jsonb_build_object('currency', v_new.currency, 'timeZone', v_new.time_zone, 'models', v_new.models));

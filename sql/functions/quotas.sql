@@ -157,58 +157,56 @@ comment on function rowhouse.quota_status() is
 -- Accounts -------------------------------------------------------------------------------------------------------------
 
 -- Without a search path of its own, as begin_tenant_write.
-create or replace function rowhouse.lock_account(
-  p_statuses text[] default '{active}',
-  out tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
-)
+create or replace function rowhouse.lock_account(p_statuses text[] default '{active}') returns rowhouse.locked_account
   language plpgsql volatile
 as $$
 declare
   v_lock_key bigint := rowhouse.begin_tenant_write(true);
-  v_current_key bigint;
-  v_status text;
-  v_rolled_up_to timestamptz;
-  -- As check_tenant_write, but the status is read with the account, in a snapshot that is taken after the lock. A
-  -- transaction whose snapshot is older must look again.
-  v_believes_status boolean := current_setting('transaction_isolation') = 'read committed';
+  v_tenant text := rowhouse.require_tenant();
+  v_account rowhouse.accounts;
+  v_state record;
   v_entered boolean := false;
 begin
-  tenant := rowhouse.require_tenant();
   loop
-    select a.currency, a.time_zone, a.models, a.rolled_up_to, t.tier, t.status, t.lock_key
-      into currency, time_zone, models, v_rolled_up_to, tier, v_status, v_current_key
-      from rowhouse.accounts a
-      join rowhouse.tenants t on t.tenant_id = a.tenant_id
-      where a.tenant_id = tenant and t.tenant_id = tenant
-      for update of a;
-    exit when found and (v_entered or v_believes_status and v_current_key = v_lock_key and v_status = any (p_statuses));
+    select a.* into v_account from rowhouse.accounts a where a.tenant_id = v_tenant for update;
+    -- As check_tenant_write; a transaction whose snapshot is older than the lock must look again.
+    select t.tier, t.lock_key = v_lock_key and t.status = any (p_statuses)
+          and current_setting('transaction_isolation') = 'read committed' as may_work,
+        (v_account.terms).tier = t.tier
+          and (v_account.terms).revision = (select r.revision from rowhouse.limits_revision r) as has_terms
+      into v_state
+      from rowhouse.tenants t
+      where t.tenant_id = v_tenant;
+    exit when v_account.tenant_id is not null and (v_state.may_work or v_entered);
     perform rowhouse.enter_tenant_write(p_statuses);
     v_entered := true;
-    insert into rowhouse.accounts (tenant_id) values (tenant) on conflict (tenant_id) do nothing;
+    insert into rowhouse.accounts (tenant_id) values (v_tenant) on conflict (tenant_id) do nothing;
   end loop;
   -- The row is locked: nobody's change to this tenant's counters has a later time. Nor is it rolled up already, even if
   -- the clock was set back.
-  opened_at := greatest(clock_timestamp(), v_rolled_up_to + interval '1 microsecond');
+  return (v_tenant, v_state.tier, v_account.currency, v_account.time_zone, v_account.models,
+    case when v_state.has_terms then v_account.terms end, v_account.has_open_circuit,
+    greatest(clock_timestamp(), v_account.rolled_up_to + interval '1 microsecond'))::rowhouse.locked_account;
 end
 $$;
 
 comment on function rowhouse.lock_account(text[]) is
-  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier) and the time of all decisions.';
+  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier), its terms (null: renew_terms makes them) and the time of all decisions.';
 
-create or replace function rowhouse.open_account(
-  p_statuses text[] default '{active}',
-  out tenant text, out tier text, out currency text, out time_zone text, out models text[], out opened_at timestamptz
-)
+create or replace function rowhouse.open_account(p_statuses text[] default '{active}') returns rowhouse.locked_account
   language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_account rowhouse.locked_account := rowhouse.lock_account(p_statuses);
 begin
-  select a.* into tenant, tier, currency, time_zone, models, opened_at from rowhouse.lock_account(p_statuses) a;
   if exists (
-    select from rowhouse.reservations r where r.tenant_id = tenant and r.status = 'active' and r.expires_at <= opened_at)
+    select from rowhouse.reservations r
+      where r.tenant_id = v_account.tenant and r.status = 'active' and r.expires_at <= v_account.opened_at)
   then
-    perform rowhouse.expire_reservations(tenant, opened_at);
+    perform rowhouse.expire_reservations(v_account.tenant, v_account.opened_at);
   end if;
+  return v_account;
 end
 $$;
 
@@ -241,17 +239,19 @@ as $$
 declare
   v_names text[];
   v_periods timestamptz[];
+  v_windows bigint[];
   v_amounts numeric[];
   v_used numeric[];
 begin
-  select array_agg(g.name), array_agg(g.period_start), array_agg(g.amount), array_agg(0::numeric)
-    into v_names, v_periods, v_amounts, v_used
+  select array_agg(g.name), array_agg(g.period_start), array_agg(q.window_ms), array_agg(g.amount), array_agg(0::numeric)
+    into v_names, v_periods, v_windows, v_amounts, v_used
     from (
       select u.name, u.period_start, sum(u.amount) as amount
         from unnest(p_names, p_periods, p_amounts) u (name, period_start, amount)
-        group by u.name, u.period_start) g;
+        group by u.name, u.period_start) g
+    join rowhouse.quotas q on q.name = g.name;
   -- Nothing was used, so no soft limit is crossed.
-  perform rowhouse.book_quotas(p_tenant, v_names, v_periods, v_amounts, v_used, '{}');
+  perform rowhouse.book_quotas(p_tenant, v_names, v_periods, v_windows, v_amounts, v_used, '{}');
 end
 $$;
 
@@ -260,8 +260,8 @@ comment on function rowhouse.give_back_quotas(text, text[], timestamptz[], numer
 
 -- Without a search path of its own, as begin_tenant_write.
 create or replace function rowhouse.book_quotas(
-  p_tenant text, p_names text[], p_periods timestamptz[], p_given_back numeric[], p_used numeric[], p_soft_limits numeric[],
-  p_hard_limits numeric[] default null
+  p_tenant text, p_names text[], p_periods timestamptz[], p_windows bigint[], p_given_back numeric[], p_used numeric[],
+  p_soft_limits numeric[], p_hard_limits numeric[] default null
 ) returns boolean
   language plpgsql volatile
 as $$
@@ -269,6 +269,24 @@ declare
   v_now timestamptz := clock_timestamp();
   v_crosses boolean;
 begin
+  -- Of most calls the allowance alone decides, in half the time: settled and reserved never pass it, so what was reserved
+  -- has room.
+  if p_hard_limits is null and p_windows is null then
+    with booked as (
+      update rowhouse.quota_counters c
+        set reserved = c.reserved - b.given_back,
+          settled = least(c.settled + c.overrun + b.used, coalesce(c.allowance, 'Infinity') - c.reserved + b.given_back),
+          overrun = greatest(c.settled + c.overrun + b.used - coalesce(c.allowance, 'Infinity') + c.reserved - b.given_back, 0)
+        from (
+          -- Side by side: as functions in from, each array would become a table first.
+          select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
+              unnest(p_used) as used, unnest(p_soft_limits) as soft_limit) b
+        where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start
+          and (b.given_back <> 0 or b.used <> 0)
+        returning c.settled + c.overrun >= b.soft_limit as crosses)
+    select coalesce(bool_or(b.crosses), false) into v_crosses from booked b;
+    return v_crosses;
+  end if;
   with booked as (
     update rowhouse.quota_counters c
       set reserved = c.reserved - b.given_back,
@@ -284,19 +302,17 @@ begin
               c.settled + greatest(least(b.used, b.given_back), 0),
               least(l.allowance, greatest(l.allowance, w.allowance) - w.taken) - c.reserved + b.given_back)))) s (settled))
       from (
-          -- Side by side: as functions in from, each array would become a table first.
-          select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_given_back) as given_back,
-              unnest(p_used) as used, unnest(p_soft_limits) as soft_limit, unnest(p_hard_limits) as hard_limit) b
+          select unnest(p_names) as name, unnest(p_periods) as period_start, unnest(p_windows) as window_ms,
+              unnest(p_given_back) as given_back, unnest(p_used) as used, unnest(p_soft_limits) as soft_limit,
+              unnest(p_hard_limits) as hard_limit) b
         cross join lateral (
           -- Sixtieths of one window share its limit: what the others have taken is no room for this one. Those before it
           -- leave the window first, and what they were allowed goes with them.
           select coalesce(sum(o.settled + o.reserved), 0) as held, coalesce(sum(o.settled + o.reserved + o.overrun), 0) as taken,
               max(coalesce(o.allowance, 'Infinity')) filter (where o.period_start > b.period_start) as allowance
-            from rowhouse.quotas q
-            join rowhouse.quota_counters o
-              on o.tenant_id = p_tenant and o.name = q.name and o.period_start <> b.period_start
-                and o.period_start >= rowhouse.rolling_bucket(q.window_ms, v_now, q.window_ms)
-            where q.name = b.name and q.period = 'rolling') w
+            from rowhouse.quota_counters o
+            where b.window_ms is not null and o.tenant_id = p_tenant and o.name = b.name and o.period_start <> b.period_start
+              and o.period_start >= rowhouse.rolling_bucket(b.window_ms, v_now, b.window_ms)) w
       where c.tenant_id = p_tenant and c.name = b.name and c.period_start = b.period_start
         and (b.given_back <> 0 or b.used <> 0)
       returning c.settled + c.overrun >= b.soft_limit as crosses)
@@ -305,8 +321,8 @@ begin
 end
 $$;
 
-comment on function rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]) is
-  'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. p_hard_limits: the limits as they are now (null: none), for what was not admitted; without them the allowances hold. Says whether a soft limit is used up.';
+comment on function rowhouse.book_quotas(text, text[], timestamptz[], bigint[], numeric[], numeric[], numeric[], numeric[]) is
+  'Takes amounts out of what is reserved and adds what one call used, as far as the allowance goes; the rest is overrun, which becomes settled as soon as there is room. p_windows: lengths of those that are rolling (null: none is). p_hard_limits: the limits as they are now (null: none), for what was not admitted; without them the allowances hold. Says whether a soft limit is used up.';
 
 create or replace function rowhouse.note_crossed_limits(p_account record, p_names text[], p_periods timestamptz[]) returns text[]
   language plpgsql volatile
@@ -352,7 +368,7 @@ revoke execute on function
   rowhouse.effective_quotas(text, text, text, timestamptz),
   rowhouse.quota_status(), rowhouse.lock_account(text[]), rowhouse.open_account(text[]),
   rowhouse.begin_periods(record, text[], timestamptz[], numeric[]), rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]),
-  rowhouse.book_quotas(text, text[], timestamptz[], numeric[], numeric[], numeric[], numeric[]),
+  rowhouse.book_quotas(text, text[], timestamptz[], bigint[], numeric[], numeric[], numeric[], numeric[]),
   rowhouse.note_crossed_limits(record, text[], timestamptz[])
   from public;
 grant execute on function

@@ -194,6 +194,7 @@ as $$
 declare
   v_account record;
   v_tenant text;
+  v_terms rowhouse.account_terms;
   v_facts record;
   v_answer jsonb;
   v_prices jsonb;
@@ -213,63 +214,43 @@ begin
   end if;
   v_account := rowhouse.lock_account();
   v_tenant := v_account.tenant;
+  v_terms := v_account.terms;
+  if (v_account.opened_at >= v_terms.valid_from and v_account.opened_at < v_terms.valid_until) is not true then
+    v_terms := rowhouse.renew_terms(v_account);
+  end if;
   loop
     -- All that the decision needs is read in one statement: whatever may stand in the way, of which most calls meet
-    -- nothing, and the quotas, as effective_quotas finds them, which would take as long as the whole statement.
+    -- nothing, and what is free of each quota.
     select exists (select from rowhouse.reservations r where r.tenant_id = v_tenant and r.request_id = p_request_id)
           or exists (select from rowhouse.usage_events u where u.tenant_id = v_tenant and u.request_id = p_request_id) as is_known,
         exists (
           select from rowhouse.reservations r
             where r.tenant_id = v_tenant and r.status = 'active' and r.expires_at <= v_account.opened_at) as has_expired,
-        exists (
-          select from rowhouse.circuits c
-            where c.tenant_id = v_tenant and c.circuit in ('', p_circuit) and c.status <> 'closed') as has_open_circuit,
-        p_model <> all (coalesce(v_account.models,
-          (select m.models from rowhouse.tier_models m where m.tier = v_account.tier),
-          (select m.models from rowhouse.tier_models m where m.tier = '*'))) as is_other_model,
         l.*
       into v_facts
       from (
-        select coalesce(array_agg(q.name) filter (where q.period <> 'request'), '{}') as names,
-            coalesce(array_agg(q.metric) filter (where q.period <> 'request'), '{}') as metrics,
-            coalesce(array_agg(p.period_start) filter (where q.period <> 'request'), '{}') as periods,
-            coalesce(array_agg(w.hard_limit) filter (where q.period <> 'request'), '{}') as hard_limits,
-            -- What was used of a rolling quota is in several counters: it is looked at each time.
-            coalesce(array_agg(case when w.soft_limit is not null and q.window_ms is not null then 0 else w.soft_limit end)
-              filter (where q.period <> 'request'), '{}') as soft_limits,
-            array_agg(w.hard_limit - coalesce(c.used, 0)) filter (where q.period <> 'request') as free,
-            bool_or(c.counted is not true) filter (where q.period <> 'request') as begins_period,
-            array_agg(q.metric) filter (where q.period = 'request') as request_metrics,
-            array_agg(w.hard_limit) filter (where q.period = 'request') as request_limits
-          from rowhouse.quotas q
-          left join rowhouse.quota_overrides o on o.tenant_id = v_tenant and o.name = q.name
-          left join rowhouse.quota_defaults d on d.tier = v_account.tier and d.name = q.name
-          left join rowhouse.quota_defaults e on e.tier = '*' and e.name = q.name
-          cross join lateral (values (
-            case when o.name is not null then o.hard_limit when d.name is not null then d.hard_limit else e.hard_limit end,
-            case when o.name is not null then o.soft_limit when d.name is not null then d.soft_limit else e.soft_limit end
-          )) w (hard_limit, soft_limit)
-          cross join lateral (values (
-            rowhouse.quota_period_start(q.period, q.window_ms, v_account.time_zone, v_account.opened_at))) p (period_start)
-          cross join lateral (
-            select sum(n.settled + n.reserved + n.overrun) as used, bool_or(n.period_start = p.period_start) as counted
-              from rowhouse.quota_counters n
-              where n.tenant_id = v_tenant and n.name = q.name and n.period_start
-                between rowhouse.quota_counted_from(q.window_ms, p.period_start, v_account.opened_at) and p.period_start) c
-          where o.name is not null or d.name is not null or e.name is not null) l;
+        -- In the order of the terms.
+        select array_agg(q.hard_limit - coalesce(c.used, 0)) as free, bool_or(c.counted is not true) as begins_period
+          from (
+              select unnest(v_terms.names) as name, unnest(v_terms.period_starts) as period_start,
+                  unnest(v_terms.counted_from) as counted_from, unnest(v_terms.hard_limits) as hard_limit) q
+            cross join lateral (
+              select sum(n.settled + n.reserved + n.overrun) as used, bool_or(n.period_start = q.period_start) as counted
+                from rowhouse.quota_counters n
+                where n.tenant_id = v_tenant and n.name = q.name and n.period_start between q.counted_from and q.period_start) c) l;
     exit when not v_facts.has_expired;
     perform rowhouse.expire_reservations(v_tenant, v_account.opened_at);
   end loop;
   if v_facts.is_known then
     return rowhouse.known_admission(v_tenant, p_request_id);
   end if;
-  if v_facts.has_open_circuit then
+  if v_account.has_open_circuit then
     v_answer := rowhouse.circuit_denial(v_tenant, p_circuit, v_account.opened_at);
     if v_answer is not null then
       return rowhouse.deny(v_tenant, v_answer);
     end if;
   end if;
-  if v_facts.is_other_model then
+  if p_model <> all (coalesce(v_account.models, v_terms.models)) then
     return rowhouse.deny(v_tenant, jsonb_build_object('admitted', false, 'reason', 'model_not_allowed', 'model', p_model));
   end if;
   if p_model is not null then
@@ -279,15 +260,15 @@ begin
   v_amounts := v_measured.amounts || '{"slots": 1}';
 
   -- Every quota is asked, and then the rate limit; nothing is booked before all of them agreed.
-  for v_number in 1 .. cardinality(v_facts.names) loop
-    v_amount := coalesce((v_amounts -> v_facts.metrics[v_number])::numeric, 0);
+  for v_number in 1 .. cardinality(v_terms.names) loop
+    v_amount := coalesce((v_amounts -> v_terms.metrics[v_number])::numeric, 0);
     v_reserved[v_number] := v_amount;
     if v_amount > v_facts.free[v_number] and v_amount > 0 then
       v_fits := false;
     end if;
   end loop;
-  for v_number in 1 .. coalesce(cardinality(v_facts.request_metrics), 0) loop
-    if (v_amounts -> v_facts.request_metrics[v_number])::numeric > v_facts.request_limits[v_number] then
+  for v_number in 1 .. coalesce(cardinality(v_terms.request_metrics), 0) loop
+    if (v_amounts -> v_terms.request_metrics[v_number])::numeric > v_terms.request_limits[v_number] then
       v_fits := false;
     end if;
   end loop;
@@ -295,6 +276,7 @@ begin
     v_answer := rowhouse.quota_denial(v_account, v_amounts);
     if v_answer is null then
       -- An operator raised the limit between the two statements.
+      perform rowhouse.renew_terms(v_account);
       return rowhouse.admit(p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
     end if;
     return rowhouse.deny(v_tenant, v_answer);
@@ -307,23 +289,23 @@ begin
   end if;
 
   if v_facts.begins_period then
-    perform rowhouse.begin_periods(v_account, v_facts.names, v_facts.periods, v_facts.hard_limits);
+    perform rowhouse.begin_periods(v_account, v_terms.names, v_terms.period_starts, v_terms.hard_limits);
   end if;
   -- What is admitted fits into the limit, and so does what was overrun before.
   update rowhouse.quota_counters c
     set allowance = b.hard_limit, reserved = c.reserved + b.amount, settled = c.settled + c.overrun, overrun = 0
     from (
-      select unnest(v_facts.names) as name, unnest(v_facts.periods) as period_start, unnest(v_facts.hard_limits) as hard_limit,
+      select unnest(v_terms.names) as name, unnest(v_terms.period_starts) as period_start, unnest(v_terms.hard_limits) as hard_limit,
           unnest(v_reserved) as amount) b
     where c.tenant_id = v_tenant and c.name = b.name and c.period_start = b.period_start and b.amount > 0;
   v_expires_at := v_account.opened_at + p_lease_ms * interval '1 millisecond';
-  if v_facts.has_open_circuit then
+  if v_account.has_open_circuit then
     perform rowhouse.try_circuits(v_tenant, p_circuit, p_request_id, v_expires_at);
   end if;
   insert into rowhouse.reservations (tenant_id, request_id, model, user_id, circuit, currency, prices, quotas, metrics, periods,
-      reserved, soft_limits, cost, admitted_at, expires_at)
+      windows, reserved, soft_limits, cost, admitted_at, expires_at)
     values (v_tenant, p_request_id, p_model, nullif(current_setting('app.user_id', true), ''), p_circuit, v_account.currency,
-      v_prices, v_facts.names, v_facts.metrics, v_facts.periods, v_reserved, v_facts.soft_limits, v_measured.cost,
+      v_prices, v_terms.names, v_terms.metrics, v_terms.period_starts, v_terms.windows, v_reserved, v_terms.soft_limits, v_measured.cost,
       v_account.opened_at, v_expires_at);
   return rowhouse.admission_json(p_request_id, v_expires_at, v_measured.cost, v_account.currency, false);
 end

@@ -22,9 +22,10 @@ declare
   v_reservation rowhouse.reservations;
   v_measured record;
   v_final boolean := p_part = '';
-  v_given_back numeric[];
-  v_used numeric[];
-  v_has_circuits boolean;
+  v_given_back numeric[] := '{}';
+  v_used numeric[] := '{}';
+  -- Without terms nobody knows, and it is looked at.
+  v_has_circuits boolean := v_account.has_open_circuit or (v_account.terms).has_circuit_rule is not false;
   v_crossed text[] := '{}';
 begin
   if p_part is null or length(p_part) > 64 then
@@ -43,15 +44,14 @@ begin
     v_reservation := rowhouse.find_reservation(v_tenant, p_request_id);
   end if;
   v_measured := rowhouse.measure_units(p_units, v_reservation.prices, v_final::integer);
-  select coalesce(array_agg(u.amount), '{}'),
-      array_agg(case when v_reservation.status <> 'active' then 0 when v_final then m.reserved else least(m.reserved, u.amount) end),
-      exists (select from rowhouse.circuit_rules r where r.tier in (v_account.tier, '*'))
-        or exists (select from rowhouse.circuits c where c.tenant_id = v_tenant and c.status <> 'closed')
-    into v_used, v_given_back, v_has_circuits
-    from (select unnest(v_reservation.metrics) as metric, unnest(v_reservation.reserved) as reserved) m
-    cross join lateral (values (coalesce((v_measured.amounts ->> m.metric)::numeric, 0))) u (amount);
+  for v_number in 1 .. cardinality(v_reservation.metrics) loop
+    v_used[v_number] := coalesce((v_measured.amounts -> v_reservation.metrics[v_number])::numeric, 0);
+    v_given_back[v_number] := case when v_reservation.status <> 'active' then 0
+      when v_final then v_reservation.reserved[v_number] else least(v_reservation.reserved[v_number], v_used[v_number]) end;
+  end loop;
   perform rowhouse.add_usage_event(v_reservation, p_part, p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
-  if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_given_back, v_used, v_reservation.soft_limits) then
+  if rowhouse.book_quotas(v_tenant, v_reservation.quotas, v_reservation.periods, v_reservation.windows, v_given_back, v_used,
+    v_reservation.soft_limits) then
     v_crossed := rowhouse.note_crossed_limits(v_account, v_reservation.quotas, v_reservation.periods);
   end if;
   if v_final and v_has_circuits then

@@ -58,13 +58,14 @@ begin
   v_measured := rowhouse.measure_units(p_units, v_call.prices, 1);
   -- It is used already, so it is booked whether or not there is room.
   select coalesce(array_agg(e.name), '{}'), coalesce(array_agg(e.period_start), '{}'),
-      coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}'), coalesce(array_agg(e.hard_limit), '{}')
-    into v_call.quotas, v_call.periods, v_used, v_limits
+      coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}'), coalesce(array_agg(e.hard_limit), '{}'), array_agg(e.window_ms)
+    into v_call.quotas, v_call.periods, v_used, v_limits, v_call.windows
     from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_call.admitted_at) e
     where e.period <> 'request' and v_measured.amounts ? e.metric;
   perform rowhouse.begin_periods(v_account, v_call.quotas, v_call.periods, v_limits);
   perform rowhouse.add_usage_event(v_call, '', p_units, v_measured.cost, v_used, p_details, v_account.opened_at);
-  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
+  perform rowhouse.book_quotas(v_tenant, v_call.quotas, v_call.periods, v_call.windows,
+    array_fill(0::numeric, array[cardinality(v_used)]), v_used, null, v_limits);
   perform rowhouse.note_spend(v_account, '', v_measured.cost);
   return rowhouse.settlement_json(p_event_id, '', v_measured.cost, v_account.currency, false,
     rowhouse.note_crossed_limits(v_account, v_call.quotas, v_call.periods));
@@ -136,7 +137,7 @@ begin
         where u.tenant_id = p_tenant and u.recorded_at > p_recorded_to
           and u.occurred_at >= p_later_from and u.occurred_at < p_later_to
     ), events as (
-      select rowhouse.quarter_hour(p.occurred_at) as period_start, p.kind, coalesce(p.model, '') as model,
+      select rowhouse.quarter_hour(p.occurred_at) as period_start, p.kind::text, coalesce(p.model, '') as model,
           coalesce(p.provider, '') as provider, coalesce(p.user_id, '') as user_id, p.currency, p.part, p.cost,
           p.latency_ms, p.units - '{input_tokens,output_tokens,cached_input_tokens,cache_write_tokens,embedding_tokens,images,tool_calls,tokens,money}'::text[] as units,
           coalesce((p.units ->> 'tokens')::numeric, 0) as tokens,

@@ -1,10 +1,18 @@
 -- Reservations: what calls at work may still use. Settled ones become rows of usage_events.
 -- Depends on: 9_quotas.sql. Policies, privileges and functions: sql/functions/reservations.sql.
 
+-- Domains, as rowhouse.amount.
+create domain rowhouse.request_id as text constraint request_id_length check (length(value) between 1 and 200);
+create domain rowhouse.reservation_status as text
+  constraint reservation_status_known check (value in ('active', 'expired', 'released'));
+
+comment on domain rowhouse.request_id is 'Id of a call, chosen by the caller: 1 to 200 characters.';
+comment on domain rowhouse.reservation_status is 'What became of a reservation: active, expired or released.';
+
 create table rowhouse.reservations (
   tenant_id text not null,
-  request_id text not null constraint reservations_request_id_length check (length(request_id) between 1 and 200),
-  status text not null default 'active' constraint reservations_status_known check (status in ('active', 'expired', 'released')),
+  request_id rowhouse.request_id not null,
+  status rowhouse.reservation_status not null default 'active',
   model text,
   user_id text,
   circuit text not null,
@@ -13,6 +21,7 @@ create table rowhouse.reservations (
   quotas text[] not null,
   metrics text[] not null,
   periods timestamptz[] not null,
+  windows bigint[],
   reserved numeric[] not null,
   soft_limits numeric[] not null,
   cost numeric not null,
@@ -38,6 +47,7 @@ comment on column rowhouse.reservations.prices is 'Prices of one unit each when 
 comment on column rowhouse.reservations.quotas is 'The quotas that hold for it.';
 comment on column rowhouse.reservations.metrics is 'What each of them counts.';
 comment on column rowhouse.reservations.periods is 'The period of each in which it counts.';
+comment on column rowhouse.reservations.windows is 'How many milliseconds long the window of each is that is rolling; null: none is.';
 comment on column rowhouse.reservations.reserved is 'What it reserves of each; partial settlements lower it.';
 comment on column rowhouse.reservations.soft_limits is
   'The soft limit of each when it was admitted, after which its settlement looks whether one is crossed.';

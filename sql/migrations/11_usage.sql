@@ -1,13 +1,26 @@
 -- Usage: what tenants used and what it cost, one row for each settlement.
 -- Depends on: 10_reservations.sql. Policies, privileges and functions: sql/functions/usage.sql.
 
+-- Domains, as rowhouse.amount.
+create domain rowhouse.usage_part as text constraint usage_part_length check (length(value) <= 64);
+create domain rowhouse.usage_kind as text constraint usage_kind_format check (value ~ '^[a-z][a-z0-9_]{0,62}$');
+create domain rowhouse.usage_provider as text constraint usage_provider_length check (length(value) <= 200);
+create domain rowhouse.latency_ms as integer constraint latency_ms_positive check (value >= 0);
+create domain rowhouse.json_object as jsonb constraint json_object_type check (jsonb_typeof(value) = 'object');
+
+comment on domain rowhouse.usage_part is 'Which settlement of a call it is: at most 64 characters; empty for the last.';
+comment on domain rowhouse.usage_kind is 'What was used, such as model_call: lower-case letters, digits and underscores.';
+comment on domain rowhouse.usage_provider is 'Who provided it: at most 200 characters.';
+comment on domain rowhouse.latency_ms is 'How long something took, in milliseconds.';
+comment on domain rowhouse.json_object is 'A JSON object.';
+
 create table rowhouse.usage_events (
   tenant_id text not null,
-  request_id text not null constraint usage_events_request_id_length check (length(request_id) between 1 and 200),
-  part text not null default '' constraint usage_events_part_length check (length(part) <= 64),
-  kind text not null constraint usage_events_kind_format check (kind ~ '^[a-z][a-z0-9_]{0,62}$'),
+  request_id rowhouse.request_id not null,
+  part rowhouse.usage_part not null default '',
+  kind rowhouse.usage_kind not null,
   model text,
-  provider text constraint usage_events_provider_length check (length(provider) <= 200),
+  provider rowhouse.usage_provider,
   user_id text,
   units jsonb not null,
   prices jsonb,
@@ -18,8 +31,8 @@ create table rowhouse.usage_events (
   amounts numeric[] not null,
   occurred_at timestamptz not null,
   recorded_at timestamptz not null,
-  latency_ms integer constraint usage_events_latency_range check (latency_ms >= 0),
-  metadata jsonb not null default '{}' constraint usage_events_metadata_object check (jsonb_typeof(metadata) = 'object'),
+  latency_ms rowhouse.latency_ms,
+  metadata rowhouse.json_object not null default '{}',
   primary key (tenant_id, request_id, part)
 );
 

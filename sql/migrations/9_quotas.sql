@@ -86,11 +86,46 @@ comment on column rowhouse.quota_overrides.hard_limit is 'As in quota_defaults.'
 comment on column rowhouse.quota_overrides.soft_limit is 'As in quota_defaults.';
 comment on column rowhouse.quota_overrides.updated_at is 'When an operator last set it.';
 
+create table rowhouse.limits_revision (
+  singleton boolean primary key default true constraint limits_revision_singleton check (singleton),
+  revision uuid not null default gen_random_uuid()
+);
+
+comment on table rowhouse.limits_revision is
+  'One row: which state the limits of tiers are in, so that an account knows whether its terms are of it. Holds no data of tenants.';
+comment on column rowhouse.limits_revision.singleton is 'Always true: there is one row.';
+comment on column rowhouse.limits_revision.revision is 'Another one with every change of quotas, models or circuits of tiers.';
+
+insert into rowhouse.limits_revision default values;
+
+create type rowhouse.account_terms as (
+  revision uuid,
+  tier text,
+  valid_from timestamptz,
+  valid_until timestamptz,
+  names text[],
+  metrics text[],
+  period_starts timestamptz[],
+  counted_from timestamptz[],
+  windows bigint[],
+  hard_limits numeric[],
+  soft_limits numeric[],
+  request_metrics text[],
+  request_limits numeric[],
+  models text[],
+  has_circuit_rule boolean
+);
+
+comment on type rowhouse.account_terms is
+  'What limits a tenant until a period ends, side by side: the quotas that hold for it, those of the period request apart. revision and tier: what it was put together from.';
+
 create table rowhouse.accounts (
   tenant_id text primary key,
   currency text not null default 'USD' constraint accounts_currency_format check (currency ~ '^[A-Z]{3}$'),
   time_zone text not null default 'UTC' constraint accounts_time_zone_length check (length(time_zone) between 1 and 64),
   models text[],
+  terms rowhouse.account_terms,
+  has_open_circuit boolean not null default false,
   rolled_up_to timestamptz not null default '-infinity',
   events_from timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
@@ -101,10 +136,32 @@ comment on column rowhouse.accounts.tenant_id is 'The tenant.';
 comment on column rowhouse.accounts.currency is 'ISO 4217 code of its prices and budgets.';
 comment on column rowhouse.accounts.time_zone is 'Name of the zone in which its hours, days and months begin.';
 comment on column rowhouse.accounts.models is 'Models that it may use, in place of those of its tier.';
+comment on column rowhouse.accounts.terms is
+  'What limits it, put together from the limits of its tier and its own, so that no call has to; see rowhouse.renew_terms. Null: to be put together.';
+comment on column rowhouse.accounts.has_open_circuit is 'Whether one of its circuits is not closed; rowhouse.circuits says which.';
 comment on column rowhouse.accounts.rolled_up_to is 'Usage that was recorded until then is in usage_rollups.';
 
 comment on column rowhouse.accounts.events_from is
   'Usage events that occurred before were deleted by retention; usage_rollups has what they added up to.';
+
+create type rowhouse.locked_account as (
+  tenant text,
+  tier text,
+  currency text,
+  time_zone text,
+  models text[],
+  terms rowhouse.account_terms,
+  has_open_circuit boolean,
+  opened_at timestamptz
+);
+
+comment on type rowhouse.locked_account is 'An account that a transaction holds, as rowhouse.lock_account returns it.';
+
+-- A domain: what a CHECK of a table says is read anew by every statement that writes it, which took a tenth of the time
+-- of an admission.
+create domain rowhouse.amount as numeric constraint amount_positive check (value >= 0);
+
+comment on domain rowhouse.amount is 'An amount of what a quota counts: a number from 0.';
 
 -- Logged and durable: money. The columns that change are in no index, so an update stays on its page.
 create table rowhouse.quota_counters (
@@ -112,9 +169,9 @@ create table rowhouse.quota_counters (
   name text not null,
   period_start timestamptz not null,
   allowance numeric,
-  settled numeric not null default 0 constraint quota_counters_settled_positive check (settled >= 0),
-  reserved numeric not null default 0 constraint quota_counters_reserved_positive check (reserved >= 0),
-  overrun numeric not null default 0 constraint quota_counters_overrun_positive check (overrun >= 0),
+  settled rowhouse.amount not null default 0,
+  reserved rowhouse.amount not null default 0,
+  overrun rowhouse.amount not null default 0,
   archived numeric not null default 0,
   primary key (tenant_id, name, period_start),
   constraint quota_counters_within_allowance check (settled + reserved <= allowance)

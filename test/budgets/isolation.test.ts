@@ -76,8 +76,9 @@ test('limits, prices and accounts are for operators', async () => {
     `select rowhouse.trip_circuit('globex', '', 'attack')`,
     `select rowhouse.reset_circuit('acme', '')`,
     `select rowhouse.lock_account()`,
-    `select rowhouse.book_quotas('acme', '{money_per_month}', '{2026-11-01}', '{1}', '{0}', '{null}')`,
+    `select rowhouse.book_quotas('acme', '{money_per_month}', '{2026-11-01}', null, '{1}', '{0}', '{null}')`,
     `select rowhouse.expire_reservations('acme', 'infinity')`,
+    `select rowhouse.renew_terms(null)`,
   ]) {
     await expect(rowsInTenant(app, 'acme', sql)).rejects.toMatchObject({ code: REFUSED })
   }

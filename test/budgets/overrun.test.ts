@@ -162,7 +162,7 @@ describe('a rolling quota', () => {
   })
 
   test('has room for the overrun of one sixtieth, not of each', async () => {
-    const { tenant, budget, stands, setLimit, admit, nextSixtieth } = await inSixtieths(100)
+    const { tenant, budget, stands, admit, nextSixtieth } = await inSixtieths(100)
     const calls: string[] = []
     for (const _ of [1, 2]) {
       calls.push(await admit(10))

@@ -1,0 +1,222 @@
+// What limits a tenant is put together once and kept with its account: every change of a limit, and the end of every
+// period, must be seen by the next call all the same.
+import { beforeAll, describe, expect, test } from 'vitest'
+import type { Rowhouse } from '../../src/index.ts'
+import { expectClosed } from '../isolation/support/expect-closed.ts'
+import { provision, rowhouseFor } from '../rate-limits/support.ts'
+import { useDatabase } from '../setup/database.ts'
+import { needs } from '../setup/needs.ts'
+import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
+import { errorOf, setPrices } from './support.ts'
+
+const database = useDatabase()
+const open = rowhouseFor(database)
+let rowhouse: Rowhouse
+beforeAll(async () => {
+  rowhouse = open()
+  await setPrices(rowhouse)
+  await provision(database, 'acme', 'waiting')
+  await rowhouse.quotas.define('pages_per_day', { metric: 'pages', period: 'day' })
+  await rowhouse.quotas.set('acme', 'tokens_per_day', { limit: null })
+})
+
+async function asRowhouseOwner(sql: string): Promise<Record<string, unknown>[]> {
+  const owner = await database.connect('owner')
+  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = 'acme'`)
+  const { rows } = await owner.query(sql)
+  await owner.query('commit')
+  return rows
+}
+
+/** Admits a call and gives it back: nothing when it is refused. */
+async function admitted(request: { model?: string; units?: Record<string, number> }): Promise<string[]> {
+  const { budget } = rowhouse.tenant('acme')
+  const outcome = await budget.admit({ ...request, rateLimit: null }).then(
+    ({ requestId }) => requestId,
+    ({ code }: { code: string }) => {
+      expect(['quota_exceeded', 'model_not_allowed']).toContain(code)
+    },
+  )
+  if (outcome === undefined) return []
+  await budget.release(outcome)
+  return [outcome]
+}
+
+describe('the next call after a change of', () => {
+  const page = { units: { pages: 1 } }
+  const changes = {
+    'the limit of its own': {
+      table: 'quota_overrides',
+      allow: () => rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 }),
+      forbid: () => rowhouse.quotas.set('acme', 'pages_per_day', { limit: 0 }),
+      request: page,
+    },
+    'whether it has one of its own': {
+      table: 'quota_overrides',
+      allow: () => rowhouse.quotas.set('acme', 'pages_per_day', null),
+      forbid: () => rowhouse.quotas.set('acme', 'pages_per_day', { limit: 0 }),
+      request: page,
+    },
+    'the limit of its tier': {
+      table: 'quota_defaults',
+      allow: () => rowhouse.quotas.setDefault('free', 'pages_per_day', { limit: 10 }),
+      forbid: () => rowhouse.quotas.setDefault('free', 'pages_per_day', { limit: 0 }),
+      request: page,
+    },
+    'the limit of all tiers': {
+      table: 'quota_defaults',
+      allow: () => rowhouse.quotas.setDefault('*', 'pages_per_day', null),
+      forbid: () => rowhouse.quotas.setDefault('*', 'pages_per_day', { limit: 0 }),
+      request: page,
+    },
+    'the models of its tier': {
+      table: 'tier_models',
+      allow: async () => {
+        await rowhouse.quotas.setTierModels('free', null)
+        // Its terms are put together anew, also while the trigger is gone.
+        await rowhouse.quotas.setAccount('acme', {})
+      },
+      forbid: () => rowhouse.quotas.setTierModels('free', ['small']),
+      request: { model: 'large' },
+    },
+  }
+  test.each(Object.entries(changes))('%s sees it', async (_what, { table, allow, forbid, request }) => {
+    await rowhouse.quotas.set('acme', 'pages_per_day', null)
+    await rowhouse.quotas.setDefault('free', 'pages_per_day', null)
+    await expectClosed({
+      probe: async () => {
+        await allow()
+        expect(await admitted(request)).toHaveLength(1)
+        await forbid()
+        return admitted(request)
+      },
+      removeProtection: () => asRowhouseOwner(`alter table rowhouse.${table} disable trigger rowhouse_terms`),
+      restoreProtection: () => asRowhouseOwner(`alter table rowhouse.${table} enable trigger rowhouse_terms`),
+    })
+    await allow()
+  })
+
+  test('its tier, and its own models, sees it', async () => {
+    await rowhouse.quotas.setDefault('starter', 'pages_per_day', { limit: 0 })
+    expect(await admitted(page)).toHaveLength(1)
+    await rowhouse.tenants.setTier('acme', 'starter')
+    expect(await admitted(page)).toEqual([])
+    await rowhouse.tenants.setTier('acme', 'free')
+    expect(await admitted({ model: 'large' })).toHaveLength(1)
+    await rowhouse.quotas.setAccount('acme', { models: ['small'] })
+    expect(await admitted({ model: 'large' })).toEqual([])
+    await rowhouse.quotas.setAccount('acme', { models: null })
+  })
+
+  test('the rule of circuits counts for it', async () => {
+    const { budget } = rowhouse.tenant('acme')
+    const { requestId } = await budget.admit({ rateLimit: null })
+    await rowhouse.circuits.setRule('free', { minCalls: 1, errorPercent: 1 })
+    await budget.settle(requestId, {}, { failed: true })
+    expect((await errorOf(budget.admit({ rateLimit: null }))).code).toBe('circuit_open')
+    await rowhouse.circuits.setRule('free', null)
+    await rowhouse.circuits.reset('acme')
+    expect(await admitted(page)).toHaveLength(1)
+  })
+})
+
+describe('terms', () => {
+  const kept = async () =>
+    (await asRowhouseOwner(`select ctid, (terms).valid_from from rowhouse.accounts where tenant_id = 'acme'`))[0]
+  /** As nothing but the end of a period would do. */
+  const changeTerms = (fields: string) =>
+    asRowhouseOwner(`update rowhouse.accounts a
+      set terms = jsonb_populate_record(a.terms, jsonb_build_object(${fields})) where a.tenant_id = 'acme'`)
+  const periodOf = async (requestId: string) =>
+    (
+      await asRowhouseOwner(
+        `select (r.periods)[array_position(r.quotas, 'pages_per_day')] = date_trunc('day', r.admitted_at, 'UTC') as right
+          from rowhouse.reservations r where r.tenant_id = 'acme' and r.request_id = '${requestId}'`,
+      )
+    )[0]!.right
+
+  beforeAll(async () => {
+    await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+  })
+
+  test('are written once, not with every call', async () => {
+    await admitted({})
+    const before = await kept()
+    await admitted({})
+    await rowhouse.tenant('acme').budget.checkQuotas()
+    expect(await kept()).toEqual(before)
+  })
+
+  test('end with the first of their periods', async () => {
+    const wrong = `'period_starts', (select jsonb_agg(p - interval '1 day') from unnest((a.terms).period_starts) p)`
+    await expectClosed({
+      probe: async () => {
+        await admitted({})
+        await changeTerms(`${wrong}, 'valid_until', ${validUntil}`)
+        const [requestId] = await admitted({ units: { pages: 1 } })
+        return (await periodOf(requestId!)) ? [] : [requestId]
+      },
+      removeProtection: async () => {
+        validUntil = `'infinity'`
+      },
+      restoreProtection: async () => {
+        validUntil = 'clock_timestamp()'
+        await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+      },
+    })
+  })
+  let validUntil = 'clock_timestamp()'
+
+  test.each([
+    ['of a later moment, because the clock was set back', `'valid_from', clock_timestamp() + interval '1 hour'`],
+    ['of another database', `'revision', gen_random_uuid()`],
+    ['of another tier', `'tier', 'enterprise'`],
+  ])('%s are not believed', async (_what, change) => {
+    await admitted({})
+    const unlimited = `'hard_limits', (select jsonb_agg(null::numeric) from unnest((a.terms).hard_limits))`
+    await changeTerms(`${unlimited}, ${change}`)
+    expect(await admitted({ units: { pages: 11 } })).toEqual([])
+    // The control: these are.
+    await changeTerms(unlimited)
+    expect(await admitted({ units: { pages: 11 } })).toHaveLength(1)
+    await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+  })
+
+  test('of a rolling quota end with the first or the last of its sixtieths', async () => {
+    await rowhouse.quotas.define('bursts', { metric: 'bursts', period: 'rolling', windowMs: 90_001 })
+    await rowhouse.quotas.set('acme', 'bursts', { limit: 5 })
+    await admitted({})
+    const [terms] = await asRowhouseOwner(`
+      select (t.counted_from)[n] = rowhouse.rolling_bucket(90001, t.valid_until - interval '1 microsecond', 90001) as counts,
+          (t.period_starts)[n] = rowhouse.rolling_bucket(90001, t.valid_until - interval '1 microsecond', 0) as begins,
+          (t.counted_from)[n] <> rowhouse.rolling_bucket(90001, t.valid_until, 90001)
+            or (t.period_starts)[n] <> rowhouse.rolling_bucket(90001, t.valid_until, 0) as ends
+        from rowhouse.accounts a
+        cross join lateral (select (a.terms).*, array_position((a.terms).names, 'bursts') as n) t
+        where a.tenant_id = 'acme'`)
+    expect(terms).toEqual({ counts: true, begins: true, ends: true })
+    await rowhouse.quotas.set('acme', 'bursts', null)
+  })
+})
+
+test('a call that waits for another one sees the limit that was set meanwhile', needs('parallelBackends'), async () => {
+  await rowhouse.quotas.set('waiting', 'pages_per_day', { limit: 10 })
+  const { first, operator, second } = await openSessions(database, {
+    first: 'app',
+    operator: 'operator',
+    second: 'app',
+  })
+  const begin = `begin; set local role rowhouse_app; set local app.tenant_id = 'waiting'`
+  const admit = (id: string) =>
+    `select rowhouse.admit('${id}', '{"pages": 1}', null, 60000, null) ->> 'admitted' as admitted`
+  await first.run(`${begin}; ${admit('first')}`)
+  const setting = operator.run(`set role rowhouse_admin; select rowhouse.set_quota('waiting', 'pages_per_day', 1)`)
+  await waitUntilBlocked(operator)
+  await second.run(begin)
+  const waiting = second.client.query<{ admitted: string }>(admit('second'))
+  await waitUntilBlocked(second)
+  await first.run('commit')
+  await setting
+  expect((await waiting).rows).toEqual([{ admitted: 'false' }])
+  await second.run('commit')
+})
