@@ -99,7 +99,7 @@ end
 $$;
 
 comment on function rowhouse.set_quota(text, text, numeric, numeric) is
-  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on. Raises RH050, RH051, and RH002, RH004, RH006 for the tenant.';
+  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on; waits for a transaction that holds its account. Raises RH050, RH051, and RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.unset_quota(p_tenant text, p_name text) returns void
   language plpgsql volatile security definer

@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import pg from 'pg'
 import { type ContextOptions, createRowhouse, type Rowhouse } from '../../src/index.ts'
 import { withClient } from '../setup/connection.ts'
+import { createTablesByHand, writePairByHand } from './admit-by-hand-support.ts'
 import { median, percentile } from './percentile-support.ts'
 import type { BenchContext } from './run.ts'
 
@@ -24,8 +25,8 @@ const USED = { inputTokens: 1200, outputTokens: 300 }
 /**
  * Pairs of admit and settle a second: two durable transactions, four quotas, a price, a usage event. Spread over
  * tenants, and on one: its account is locked from the first statement to the end of each transaction, so its calls come
- * one after another, and those that wait share a transaction. Arguments: seconds of each measurement, connections of the
- * pool.
+ * one after another, and those that wait share a transaction. Beside it the same rows, written by hand. Arguments:
+ * seconds of each measurement, connections of the pool.
  */
 export default async function benchAdmit({ urls, args }: BenchContext): Promise<void> {
   const milliseconds = Number(args[0] ?? 4) * 1000
@@ -37,6 +38,7 @@ export default async function benchAdmit({ urls, args }: BenchContext): Promise<
     console.log(`\n${connections} connections`)
     console.log(`pairs a second${' '.repeat(16)}1 caller   8 callers  32 callers   p50 ms   p99 ms`)
     const spread = await measure(rowhouse, 'spread', (call) => call % TENANTS, CALL, milliseconds)
+    const byHand = await measureByHand(urls.owner!, urls.app!, connections, milliseconds)
     const hot = await measure(rowhouse, 'one hot tenant', () => 0, CALL, milliseconds)
     await measure(
       rowhouse,
@@ -57,7 +59,10 @@ export default async function benchAdmit({ urls, args }: BenchContext): Promise<
       milliseconds,
     )
     const verdict = spread >= TARGET ? '' : '  MISSED'
-    console.log(`\nspread, 32 callers: ${spread.toFixed(0)} pairs a second, target ${TARGET}${verdict}`)
+    console.log(
+      `\nspread, 32 callers: ${spread.toFixed(0)} pairs a second, target ${TARGET}${verdict}; ` +
+        `${(spread / byHand).toFixed(2)} of the same rows written by hand, unchecked and unprotected`,
+    )
     await tellBound(urls.app!, urls.owner!, hot)
     await checkBooks(rowhouse)
   } finally {
@@ -89,20 +94,12 @@ async function tellDurability(url: string): Promise<void> {
   })
 }
 
-async function measure(
-  rowhouse: Rowhouse,
+/** Pairs a second with one, 8 and 32 callers, told in one line; returns the last. `pair` makes the n-th. */
+async function measurePairs(
   name: string,
-  tenantOf: (call: number) => number,
-  call: typeof CALL | (Omit<typeof CALL, 'rateLimit'> & { rateLimit: string }),
   milliseconds: number,
-  /** In whose name the n-th call is made. */
-  callerOf?: (call: number) => ContextOptions,
+  pair: (call: number) => Promise<unknown>,
 ): Promise<number> {
-  const budgets = Array.from({ length: TENANTS }, (_, number) => rowhouse.tenant(`t${number}`).budget)
-  const budgetOf = (number: number) => {
-    const tenant = tenantOf(number)
-    return callerOf === undefined ? budgets[tenant]! : rowhouse.tenant(`t${tenant}`, callerOf(number)).budget
-  }
   const columns: string[] = []
   let calls = 0
   let times: number[] = []
@@ -119,9 +116,7 @@ async function measure(
       Array.from({ length: callers }, async () => {
         while (performance.now() - begun < length) {
           const start = performance.now()
-          const budget = budgetOf(calls++)
-          const { requestId } = await budget.admit(call)
-          await budget.settle(requestId, USED)
+          await pair(calls++)
           times.push(performance.now() - start)
         }
       }),
@@ -132,6 +127,36 @@ async function measure(
   const [p50, p99] = [0.5, 0.99].map((fraction) => percentile(times, fraction).toFixed(1).padStart(8))
   console.log(`${name.padEnd(28)}${columns.slice(1).join('  ')} ${p50} ${p99}`)
   return perSecond
+}
+
+async function measure(
+  rowhouse: Rowhouse,
+  name: string,
+  tenantOf: (call: number) => number,
+  request: typeof CALL | (Omit<typeof CALL, 'rateLimit'> & { rateLimit: string }),
+  milliseconds: number,
+  /** In whose name the n-th call is made. */
+  callerOf?: (call: number) => ContextOptions,
+): Promise<number> {
+  const budgets = Array.from({ length: TENANTS }, (_, number) => rowhouse.tenant(`t${number}`).budget)
+  return measurePairs(name, milliseconds, async (call) => {
+    const tenant = tenantOf(call)
+    const budget = callerOf === undefined ? budgets[tenant]! : rowhouse.tenant(`t${tenant}`, callerOf(call)).budget
+    const { requestId } = await budget.admit(request)
+    await budget.settle(requestId, USED)
+  })
+}
+
+async function measureByHand(owner: string, app: string, connections: number, milliseconds: number): Promise<number> {
+  await createTablesByHand(owner, TENANTS)
+  const pool = new pg.Pool({ connectionString: app, max: connections })
+  try {
+    return await measurePairs('spread, rows by hand', milliseconds, (call) =>
+      writePairByHand(pool, `t${call % TENANTS}`, `by-hand-${call}`),
+    )
+  } finally {
+    await pool.end()
+  }
 }
 
 /** What holds the hot tenant back: its account is locked through each transaction. */
