@@ -1,6 +1,6 @@
 -- name: changed_object
 -- level: warning
--- summary: A function, table or index of rowhouse is not as migrate made it.
+-- summary: A function, table, domain or index of rowhouse is not as migrate made it.
 -- ramification: Somebody changed or dropped it by hand: guarantees that rely on it may not hold.
 -- resolution: Find out who and why; then drop what is left, delete from rowhouse.applied_functions, and migrate again.
 

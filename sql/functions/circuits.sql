@@ -151,7 +151,7 @@ comment on function rowhouse.move_trial(text, text, text, timestamptz) is
   'Says until when others wait for the call that tries: its lease was extended, or it was given back and another one may try.';
 
 create or replace function rowhouse.note_open_circuits() returns trigger
-  language plpgsql volatile security definer
+  language plpgsql volatile
   set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -141,13 +141,18 @@ begin
         (select pg_get_viewdef(t.oid) where exists (select from pg_class v where v.oid = t.oid and v.relkind = 'v'))))
       from tables t
     union all
+    select 'domain rowhouse.' || d.typname, md5(concat_ws('|', d.typowner::regrole, format_type(d.typbasetype, d.typtypmod),
+        (select string_agg(concat_ws(' ', k.conname, pg_get_constraintdef(k.oid), k.convalidated), ',' order by k.conname)
+          from pg_constraint k where k.contypid = d.oid)))
+      from pg_type d where d.typnamespace = 'rowhouse'::regnamespace and d.typtype = 'd'
+    union all
     select 'index ' || rowhouse.qualified_name(i.indexrelid), md5(concat_ws('|', pg_get_indexdef(i.indexrelid), i.indisvalid))
       from pg_index i join tables t on t.oid = i.indrelid;
 end
 $$;
 
 comment on function rowhouse.current_objects() is
-  'Functions, tables and indexes of the schema rowhouse as they are now, each with a digest of its definition. Not those of collections.';
+  'Functions, tables, domains and indexes of the schema rowhouse as they are now, each with a digest of its definition. Not those of collections.';
 
 create or replace function rowhouse.record_objects() returns void
   language plpgsql volatile

@@ -22,8 +22,11 @@ create or replace function rowhouse.define_quota(p_name text, p_metric text, p_p
   set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into rowhouse.quotas (name, metric, period, window_ms) values (p_name, p_metric, p_period, p_window_ms)
-    on conflict (name) do nothing;
+  -- Also an insert that does nothing would have the terms of all accounts put together anew.
+  if not exists (select from rowhouse.quotas q where q.name = p_name) then
+    insert into rowhouse.quotas (name, metric, period, window_ms) values (p_name, p_metric, p_period, p_window_ms)
+      on conflict (name) do nothing;
+  end if;
   if not exists (
     select from rowhouse.quotas q
       where q.name = p_name and q.metric = p_metric and q.period = p_period and q.window_ms is not distinct from p_window_ms)
@@ -86,7 +89,7 @@ begin
   perform rowhouse.check_tenant_id(p_tenant);
   perform rowhouse.check_quota(p_name, p_hard_limit, p_soft_limit);
   v_before := rowhouse.work_for_operator(p_tenant);
-  -- As renew_terms, which reads these limits.
+  -- The first call of the tenant must not put its terms together without what is set here.
   perform rowhouse.lock_account('{active,suspended,inactive}');
   insert into rowhouse.quota_overrides (tenant_id, name, hard_limit, soft_limit, updated_at)
     values (p_tenant, p_name, p_hard_limit, p_soft_limit, statement_timestamp())
@@ -99,7 +102,7 @@ end
 $$;
 
 comment on function rowhouse.set_quota(text, text, numeric, numeric) is
-  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on; waits for a transaction that holds its account. Raises RH050, RH051, and RH002, RH004, RH006 for the tenant.';
+  'Sets the limits of one tenant, in place of those of its tier; null: none. Holds from the next call on. Calls of the tenant wait until the transaction ends, so it is about one tenant, and short. Raises RH050, RH051, and RH002, RH004, RH006 for the tenant.';
 
 create or replace function rowhouse.unset_quota(p_tenant text, p_name text) returns void
   language plpgsql volatile security definer
@@ -110,16 +113,16 @@ declare
 begin
   perform rowhouse.check_tenant_id(p_tenant);
   v_before := rowhouse.work_for_operator(p_tenant);
-  perform rowhouse.lock_account('{active,suspended,inactive}');
-  delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
-  if found then
+  if exists (select from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name) then
+    perform rowhouse.lock_account('{active,suspended,inactive}');
+    delete from rowhouse.quota_overrides o where o.tenant_id = p_tenant and o.name = p_name;
     perform rowhouse.record_own_audit('rowhouse.quota.unset', jsonb_build_object('name', p_name));
   end if;
   perform rowhouse.end_work(v_before);
 end
 $$;
 
-comment on function rowhouse.unset_quota(text, text) is 'Removes the limits of one tenant, so that those of its tier hold.';
+comment on function rowhouse.unset_quota(text, text) is 'Removes the limits of one tenant, so that those of its tier hold. As set_quota, calls of the tenant wait until the transaction ends.';
 
 create or replace function rowhouse.check_models(p_models text[]) returns void
   language plpgsql immutable

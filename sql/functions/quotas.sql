@@ -191,7 +191,7 @@ end
 $$;
 
 comment on function rowhouse.lock_account(text[]) is
-  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier), its terms (null: renew_terms makes them) and the time of all decisions.';
+  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier), its terms (null: renew_terms makes them), whether a circuit of it is open, and the time of all decisions.';
 
 create or replace function rowhouse.open_account(p_statuses text[] default '{active}') returns rowhouse.locked_account
   language plpgsql volatile
@@ -243,13 +243,14 @@ declare
   v_amounts numeric[];
   v_used numeric[];
 begin
-  select array_agg(g.name), array_agg(g.period_start), array_agg(q.window_ms), array_agg(g.amount), array_agg(0::numeric)
+  select array_agg(g.name), array_agg(g.period_start), case when bool_or(q.window_ms is not null) then array_agg(q.window_ms) end,
+      array_agg(g.amount), array_agg(0::numeric)
     into v_names, v_periods, v_windows, v_amounts, v_used
     from (
       select u.name, u.period_start, sum(u.amount) as amount
         from unnest(p_names, p_periods, p_amounts) u (name, period_start, amount)
         group by u.name, u.period_start) g
-    join rowhouse.quotas q on q.name = g.name;
+    left join rowhouse.quotas q on q.name = g.name;
   -- Nothing was used, so no soft limit is crossed.
   perform rowhouse.book_quotas(p_tenant, v_names, v_periods, v_windows, v_amounts, v_used, '{}');
 end

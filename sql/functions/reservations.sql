@@ -229,7 +229,7 @@ begin
         l.*
       into v_facts
       from (
-        -- In the order of the terms.
+        -- In the order of the terms, which a nested loop keeps.
         select array_agg(q.hard_limit - coalesce(c.used, 0)) as free, bool_or(c.counted is not true) as begins_period
           from (
               select unnest(v_terms.names) as name, unnest(v_terms.period_starts) as period_start,
@@ -275,7 +275,7 @@ begin
   if not v_fits then
     v_answer := rowhouse.quota_denial(v_account, v_amounts);
     if v_answer is null then
-      -- An operator raised the limit between the two statements.
+      -- They fit by the limits of now: an operator raised one since, or the terms are not what they should be.
       perform rowhouse.renew_terms(v_account);
       return rowhouse.admit(p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
     end if;

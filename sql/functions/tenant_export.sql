@@ -52,12 +52,14 @@ begin
       from pg_attribute a
       where a.attrelid = p_relation and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
         and a.attname <> p_tenant_column
+        -- Put together from other rows, by the limits of one database.
+        and not (p_relation = 'rowhouse.accounts'::regclass and a.attname = 'terms')
       order by a.attname collate "C";
 end
 $$;
 
 comment on function rowhouse.portable_columns(regclass, name) is
-  'The columns that a line holds, in their order: all but the tenant and generated ones.';
+  'The columns that a line holds, in their order: all but the tenant, generated ones and the terms of accounts.';
 
 create or replace function rowhouse.lines_statement(p_tenant text, p_relation regclass) returns text
   language plpgsql stable

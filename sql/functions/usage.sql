@@ -60,7 +60,8 @@ begin
   select coalesce(array_agg(e.name), '{}'), coalesce(array_agg(e.period_start), '{}'),
       coalesce(array_agg((v_measured.amounts ->> e.metric)::numeric), '{}'), coalesce(array_agg(e.hard_limit), '{}'), array_agg(e.window_ms)
     into v_call.quotas, v_call.periods, v_used, v_limits, v_call.windows
-    from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, v_call.admitted_at) e
+    -- Not in a period that has not begun, by a clock that is ahead.
+    from rowhouse.effective_quotas(v_tenant, v_account.tier, v_account.time_zone, least(v_call.admitted_at, v_account.opened_at)) e
     where e.period <> 'request' and v_measured.amounts ? e.metric;
   perform rowhouse.begin_periods(v_account, v_call.quotas, v_call.periods, v_limits);
   perform rowhouse.add_usage_event(v_call, '', p_units, v_measured.cost, v_used, p_details, v_account.opened_at);

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { expectClosed } from '../isolation/support/expect-closed.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
+import { poll } from '../setup/connection.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
@@ -183,20 +184,77 @@ describe('terms', () => {
   })
 
   test('of a rolling quota end with the first or the last of its sixtieths', async () => {
-    await rowhouse.quotas.define('bursts', { metric: 'bursts', period: 'rolling', windowMs: 90_001 })
+    const windowMs = 3_600_001
+    await rowhouse.quotas.define('bursts', { metric: 'bursts', period: 'rolling', windowMs })
     await rowhouse.quotas.set('acme', 'bursts', { limit: 5 })
-    await admitted({})
-    const [terms] = await asRowhouseOwner(`
-      select (t.counted_from)[n] = rowhouse.rolling_bucket(90001, t.valid_until - interval '1 microsecond', 90001) as counts,
-          (t.period_starts)[n] = rowhouse.rolling_bucket(90001, t.valid_until - interval '1 microsecond', 0) as begins,
-          (t.counted_from)[n] <> rowhouse.rolling_bucket(90001, t.valid_until, 90001)
-            or (t.period_starts)[n] <> rowhouse.rolling_bucket(90001, t.valid_until, 0) as ends
-        from rowhouse.accounts a
-        cross join lateral (select (a.terms).*, array_position((a.terms).names, 'bursts') as n) t
-        where a.tenant_id = 'acme'`)
+    const bucket = (at: string, backMs: number) => `rowhouse.rolling_bucket(${windowMs}, ${at}, ${backMs})`
+    const end = 't.valid_until'
+    const read = async () => {
+      await admitted({})
+      return asRowhouseOwner(`
+        select (t.counted_from)[n] = ${bucket(`${end} - interval '1 microsecond'`, windowMs)} as counts,
+            (t.period_starts)[n] = ${bucket(`${end} - interval '1 microsecond'`, 0)} as begins,
+            (t.counted_from)[n] <> ${bucket(end, windowMs)} or (t.period_starts)[n] <> ${bucket(end, 0)}
+              -- Of its other quotas.
+              or ${end} = date_trunc('day', ${end}, 'UTC') as ends
+          from rowhouse.accounts a
+          cross join lateral (select (a.terms).*, array_position((a.terms).names, 'bursts') as n) t
+          where a.tenant_id = 'acme' and a.terms is distinct from null`)
+    }
+    // Terms that end within a second are not kept.
+    const [terms] = await poll(async () => ((await read()).length > 0 ? read() : undefined), {
+      message: () => 'no terms are kept',
+    })
     expect(terms).toEqual({ counts: true, begins: true, ends: true })
     await rowhouse.quotas.set('acme', 'bursts', null)
   })
+})
+
+test('who writes limits of all tenants at once reaches their terms, or nothing', needs('superuser'), async () => {
+  await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+  const superuser = await database.connect('superuser')
+  const forbid = `update rowhouse.quota_overrides set hard_limit = 0 where name = 'pages_per_day'`
+  await expectClosed({
+    probe: async () => {
+      await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+      expect(await admitted({ units: { pages: 1 } })).toHaveLength(1)
+      await superuser.query(forbid)
+      return admitted({ units: { pages: 1 } })
+    },
+    // As rowhouse_owner, whom policies hold back, it would find no account.
+    removeProtection: () => superuser.query('alter function rowhouse.forget_terms() security definer'),
+    restoreProtection: () => superuser.query('alter function rowhouse.forget_terms() security invoker'),
+  })
+  await rowhouse.quotas.set('acme', 'pages_per_day', { limit: 10 })
+  await admitted({})
+  await superuser.query('begin; truncate rowhouse.quota_overrides; commit')
+  expect(await admitted({ units: { pages: 11 } })).toHaveLength(1)
+})
+
+test(
+  'operators who change limits of tiers wait for each other, and never in a circle',
+  needs('parallelBackends'),
+  async () => {
+    const { first, second } = await openSessions(database, { first: 'operator', second: 'operator' })
+    const set = (tier: string, limit: number) =>
+      `select rowhouse.set_default_quota('${tier}', 'pages_per_day', ${limit})`
+    await first.run(`set role rowhouse_admin; begin; ${set('free', 100)}`)
+    const waiting = second.run(`set role rowhouse_admin; ${set('professional', 101)}`)
+    await waitUntilBlocked(second)
+    await first.run(`${set('professional', 102)}; commit`)
+    await waiting
+    const { rows } = await first.client.query(
+      `select hard_limit::int as limit from rowhouse.quota_defaults where name = 'pages_per_day' and tier = 'professional'`,
+    )
+    expect(rows).toEqual([{ limit: 101 }])
+  },
+)
+
+test('a quota that is defined again leaves all terms as they are', async () => {
+  const revision = () => asRowhouseOwner('select revision from rowhouse.limits_revision')
+  const before = await revision()
+  await rowhouse.quotas.define('pages_per_day', { metric: 'pages', period: 'day' })
+  expect(await revision()).toEqual(before)
 })
 
 test('a call that waits for another one sees the limit that was set meanwhile', needs('parallelBackends'), async () => {

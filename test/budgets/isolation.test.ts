@@ -60,8 +60,9 @@ describe.for(TABLES)('%s', (table) => {
         unlessRefused(REFUSED, () =>
           rowsInTenant(app, 'acme', `update rowhouse.${table} set tenant_id = tenant_id returning tenant_id`),
         ),
-      removeProtection: asRowhouseOwner(`grant update on rowhouse.${table} to rowhouse_app`),
-      restoreProtection: asRowhouseOwner(`revoke update on rowhouse.${table} from rowhouse_app`),
+      // Triggers write accounts, with the rights of who writes.
+      removeProtection: asRowhouseOwner(`grant update on rowhouse.${table}, rowhouse.accounts to rowhouse_app`),
+      restoreProtection: asRowhouseOwner(`revoke update on rowhouse.${table}, rowhouse.accounts from rowhouse_app`),
     })
   })
 })

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
-import { differences, expire, setLimits } from './support.ts'
+import { differences, errorOf, expire, setLimits } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -146,6 +146,14 @@ describe('a rolling quota', () => {
     await budget.settle(released, { gpu: 70 })
     await budget.settle(requestId, { gpu: 30 })
     expect(await stands('gpu_rolling')).toEqual({ used: 100, reserved: 0, overrun: 0, free: 0 })
+    expect(await differences(rowhouse, tenant)).toEqual([])
+  })
+
+  test('counts now what was recorded by a clock that is ahead', async () => {
+    const { tenant, budget, usage, stands } = await inSixtieths(40)
+    await usage.record('ahead', { gpu: 40 }, { occurredAt: new Date(Date.now() + 50_000) })
+    expect(await stands('gpu_rolling')).toEqual({ used: 40, reserved: 0, overrun: 0, free: 0 })
+    expect((await errorOf(budget.admit({ units: { gpu: 1 }, rateLimit: null }))).code).toBe('quota_exceeded')
     expect(await differences(rowhouse, tenant)).toEqual([])
   })
 

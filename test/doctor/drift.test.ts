@@ -52,6 +52,12 @@ const CHANGES: readonly [object: string, detail: RegExp, make: string, mend: str
     'alter table rowhouse.audit_entries enable trigger rowhouse_guard',
   ],
   [
+    'domain rowhouse.amount',
+    /changed/,
+    'alter domain rowhouse.amount drop constraint amount_positive',
+    'alter domain rowhouse.amount add constraint amount_positive check (value >= 0)',
+  ],
+  [
     'table rowhouse.api_keys',
     /changed/,
     'alter table rowhouse.api_keys add column plain text',
