@@ -8,7 +8,7 @@ import { poll } from '../setup/connection.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
-import { errorOf, setPrices } from './support.ts'
+import { asRowhouseOwner, errorOf, setPrices } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -21,13 +21,7 @@ beforeAll(async () => {
   await rowhouse.quotas.set('acme', 'tokens_per_day', { limit: null })
 })
 
-async function asRowhouseOwner(sql: string): Promise<Record<string, unknown>[]> {
-  const owner = await database.connect('owner')
-  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = 'acme'`)
-  const { rows } = await owner.query(sql)
-  await owner.query('commit')
-  return rows
-}
+const asOwner = (sql: string) => asRowhouseOwner(database, 'acme', sql)
 
 /** Admits a call and gives it back: nothing when it is refused. */
 async function admitted(request: { model?: string; units?: Record<string, number> }): Promise<string[]> {
@@ -91,8 +85,8 @@ describe('the next call after a change of', () => {
         await forbid()
         return admitted(request)
       },
-      removeProtection: () => asRowhouseOwner(`alter table rowhouse.${table} disable trigger rowhouse_terms`),
-      restoreProtection: () => asRowhouseOwner(`alter table rowhouse.${table} enable trigger rowhouse_terms`),
+      removeProtection: () => asOwner(`alter table rowhouse.${table} disable trigger rowhouse_terms`),
+      restoreProtection: () => asOwner(`alter table rowhouse.${table} enable trigger rowhouse_terms`),
     })
     await allow()
   })
@@ -123,14 +117,14 @@ describe('the next call after a change of', () => {
 
 describe('terms', () => {
   const kept = async () =>
-    (await asRowhouseOwner(`select ctid, (terms).valid_from from rowhouse.accounts where tenant_id = 'acme'`))[0]
+    (await asOwner(`select ctid, (terms).valid_from from rowhouse.accounts where tenant_id = 'acme'`))[0]
   /** As nothing but the end of a period would do. */
   const changeTerms = (fields: string) =>
-    asRowhouseOwner(`update rowhouse.accounts a
+    asOwner(`update rowhouse.accounts a
       set terms = jsonb_populate_record(a.terms, jsonb_build_object(${fields})) where a.tenant_id = 'acme'`)
   const periodOf = async (requestId: string) =>
     (
-      await asRowhouseOwner(
+      await asOwner(
         `select (r.periods)[array_position(r.quotas, 'pages_per_day')] = date_trunc('day', r.admitted_at, 'UTC') as right
           from rowhouse.reservations r where r.tenant_id = 'acme' and r.request_id = '${requestId}'`,
       )
@@ -149,6 +143,7 @@ describe('terms', () => {
   })
 
   test('end with the first of their periods', async () => {
+    let validUntil = 'clock_timestamp()'
     const wrong = `'period_starts', (select jsonb_agg(p - interval '1 day') from unnest((a.terms).period_starts) p)`
     await expectClosed({
       probe: async () => {
@@ -166,7 +161,6 @@ describe('terms', () => {
       },
     })
   })
-  let validUntil = 'clock_timestamp()'
 
   test.each([
     ['of a later moment, because the clock was set back', `'valid_from', clock_timestamp() + interval '1 hour'`],
@@ -191,7 +185,7 @@ describe('terms', () => {
     const end = 't.valid_until'
     const read = async () => {
       await admitted({})
-      return asRowhouseOwner(`
+      return asOwner(`
         select (t.counted_from)[n] = ${bucket(`${end} - interval '1 microsecond'`, windowMs)} as counts,
             (t.period_starts)[n] = ${bucket(`${end} - interval '1 microsecond'`, 0)} as begins,
             (t.counted_from)[n] <> ${bucket(end, windowMs)} or (t.period_starts)[n] <> ${bucket(end, 0)}
@@ -251,7 +245,7 @@ test(
 )
 
 test('a quota that is defined again leaves all terms as they are', async () => {
-  const revision = () => asRowhouseOwner('select revision from rowhouse.limits_revision')
+  const revision = () => asOwner('select revision from rowhouse.limits_revision')
   const before = await revision()
   await rowhouse.quotas.define('pages_per_day', { metric: 'pages', period: 'day' })
   expect(await revision()).toEqual(before)

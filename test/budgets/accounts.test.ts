@@ -5,7 +5,7 @@ import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
 import { needs } from '../setup/needs.ts'
 import { openSessions, waitUntilBlocked } from '../setup/sessions.ts'
-import { errorOf, setLimits, setPrices, standing } from './support.ts'
+import { asRowhouseOwner, errorOf, setLimits, setPrices, standing } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -61,10 +61,12 @@ describe('settings of an account', () => {
     await rowhouse.quotas.setAccount(tenant, { models: ['small'] })
     expect((await errorOf(budget.admit({ model: 'large' }))).code).toBe('model_not_allowed')
     // The control: with a null in the list it would be admitted.
-    const owner = await database.connect('owner')
-    await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-    await owner.query(`update rowhouse.accounts set models = '{small,null}' where tenant_id = $1`, [tenant])
-    await owner.query('commit')
+    await asRowhouseOwner(
+      database,
+      tenant,
+      `update rowhouse.accounts set models = '{small,null}' where tenant_id = $1`,
+      [tenant],
+    )
     await budget.admit({ model: 'large' })
   })
 })
@@ -126,15 +128,12 @@ describe('another currency', () => {
   test('is refused while money is counted of which no event tells any more', async () => {
     const { tenant, usage } = await tenantWith()
     await usage.record('old', { money: 1 })
-    const owner = await database.connect('owner')
-    await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-    await owner.query('delete from rowhouse.usage_events where tenant_id = $1', [tenant])
-    await owner.query('commit')
+    await asRowhouseOwner(database, tenant, 'delete from rowhouse.usage_events where tenant_id = $1', [tenant])
     const change = () => rowhouse.quotas.setAccount(tenant, { currency: 'EUR' })
     expect((await errorOf(change())).message).toContain('usage in another currency')
-    await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-    await owner.query('update rowhouse.quota_counters set settled = 0 where tenant_id = $1', [tenant])
-    await owner.query('commit')
+    await asRowhouseOwner(database, tenant, 'update rowhouse.quota_counters set settled = 0 where tenant_id = $1', [
+      tenant,
+    ])
     await change()
   })
 })

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
-import { differences, errorOf, expire, setLimits } from './support.ts'
+import { asRowhouseOwner, differences, errorOf, expire, setLimits } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -86,16 +86,13 @@ describe('a rolling quota', () => {
     expect(await usage.reconcile()).toEqual([])
   })
 
-  /** As nothing but a mistake would do. */
-  async function changeCounters(tenant: string, assignments: string) {
-    const owner = await database.connect('owner')
-    await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-    await owner.query(
+  const changeCounters = (tenant: string, assignments: string) =>
+    asRowhouseOwner(
+      database,
+      tenant,
       `update rowhouse.quota_counters set ${assignments} where tenant_id = $1 and name = 'gpu_rolling'`,
       [tenant],
     )
-    await owner.query('commit')
-  }
 
   /** A tenant whose calls begin in one sixtieth of the window after another, and a way to the next one. */
   async function inSixtieths(limit: number) {

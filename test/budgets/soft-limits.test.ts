@@ -4,7 +4,7 @@ import { beforeAll, expect, test } from 'vitest'
 import type { Rowhouse, Settlement } from '../../src/index.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
-import { setLimits } from './support.ts'
+import { asRowhouseOwner, setLimits } from './support.ts'
 
 const database = useDatabase()
 const open = rowhouseFor(database)
@@ -86,13 +86,12 @@ test('that were used up long ago are swept when others are; those of quotas that
   const { tenant, budget, record } = await tenantWith('money_per_month', 1)
   await rowhouse.quotas.set(tenant, 'seats', { limit: 10, softLimit: 1 })
   await record({ money: 2, seats: 1 })
-  const owner = await database.connect('owner')
-  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-  await owner.query(
+  await asRowhouseOwner(
+    database,
+    tenant,
     `update rowhouse.quota_events set crossed_at = crossed_at - interval '401 days' where tenant_id = $1`,
     [tenant],
   )
-  await owner.query('commit')
   expect(await budget.softLimits()).toHaveLength(2)
   await rowhouse.quotas.set(tenant, 'money_per_month', { limit: 1000, softLimit: 3 })
   await record({ money: 2 })

@@ -48,12 +48,31 @@ export async function errorOf<E extends RowhouseError = RowhouseError>(call: Pro
 
 /** Makes the lease of a call run out now. */
 export async function expire(database: TestDatabase, tenant: string, requestId: string): Promise<void> {
-  const owner: pg.Client = await database.connect('owner')
-  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
-  await owner.query(
+  await asRowhouseOwner(
+    database,
+    tenant,
     `update rowhouse.reservations set expires_at = clock_timestamp() - interval '1 ms' where tenant_id = $1 and request_id = $2`,
     [tenant, requestId],
   )
-  await owner.query('commit')
-  await owner.end()
+}
+
+/**
+ * Runs SQL on the rows of a tenant with all rights on them, as nothing but a mistake would. Without values it may be
+ * several statements; the rows are those of a single one.
+ */
+export async function asRowhouseOwner(
+  database: TestDatabase,
+  tenant: string,
+  statement: string,
+  values: readonly unknown[] = [],
+): Promise<pg.QueryResultRow[]> {
+  const owner = await database.connect('owner')
+  try {
+    await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'`)
+    const { rows } = await owner.query(statement, [...values])
+    await owner.query('commit')
+    return rows
+  } finally {
+    await owner.end()
+  }
 }

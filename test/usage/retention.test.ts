@@ -1,7 +1,7 @@
 // Retention of usage: old events go, in small batches; reports, limits and the books stay what they were.
 import { beforeAll, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
-import { differences, setLimits, setPrices } from '../budgets/support.ts'
+import { asRowhouseOwner, differences, setLimits, setPrices } from '../budgets/support.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
 
@@ -30,26 +30,22 @@ async function tenantWithUsage(tenant: string) {
   }
   for (let event = 0; event < 3; event++) await usage.record(`new-${event}`, { inputTokens: 500 }, { model: 'old' })
   // As if the days had passed.
-  await asRowhouseOwner(tenant, [
-    `update rowhouse.usage_events set occurred_at = occurred_at - interval '15 days' where request_id < 'new' or request_id in ('old-0', 'old-1', 'old-2', 'old-3')`,
-    `update rowhouse.usage_events set occurred_at = now() - interval '33 days' where request_id in ('old-4', 'old-5')`,
-  ])
+  await asRowhouseOwner(
+    database,
+    tenant,
+    `update rowhouse.usage_events set occurred_at = occurred_at - interval '15 days' where request_id < 'new' or request_id in ('old-0', 'old-1', 'old-2', 'old-3');
+    update rowhouse.usage_events set occurred_at = now() - interval '33 days' where request_id in ('old-4', 'old-5')`,
+  )
   const since = new Date(Math.floor(Date.now() / DAY_MS - 90) * DAY_MS)
   return { usage, report: () => usage.report({ from: since, by: ['day', 'model'] }) }
 }
 
-async function asRowhouseOwner(tenant: string, statements: readonly string[]): Promise<void> {
-  const owner = await database.connect('owner')
-  await owner.query(
-    `begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'; ${statements.join('; ')}; commit`,
-  )
-  await owner.end()
-}
-
 const leaseEnded = (tenant: string, days: number) =>
-  asRowhouseOwner(tenant, [
+  asRowhouseOwner(
+    database,
+    tenant,
     `update rowhouse.reservations set admitted_at = now() - interval '50 days', expires_at = now() - interval '${days} days'`,
-  ])
+  )
 
 const ids = async (tenant: string) =>
   (
@@ -79,21 +75,25 @@ test('events go after the retention of the tenant; reports and books stay what t
 test('the books notice events that somebody else deleted', async () => {
   const { usage } = await tenantWithUsage('lost')
   await rowhouse.usage.rollup()
-  await asRowhouseOwner('lost', [`delete from rowhouse.usage_events where request_id = 'old-0'`])
+  await asRowhouseOwner(database, 'lost', `delete from rowhouse.usage_events where request_id = 'old-0'`)
   expect((await usage.reconcile()).map(({ book }) => book)).toEqual(expect.arrayContaining(['counters', 'rollups']))
 })
 
 test('the settings of the tenant say for how long, and a call at work keeps what came after its admission', async () => {
   const { usage } = await tenantWithUsage('longer')
-  await asRowhouseOwner('longer', [
+  await asRowhouseOwner(
+    database,
+    'longer',
     `update rowhouse.tenants set settings = '{"retentionDays": {"usage": 36}}' where tenant_id = 'longer'`,
-  ])
+  )
   const { requestId } = await rowhouse
     .tenant('longer')
     .budget.admit({ rateLimit: null, units: { inputTokens: 1 }, model: 'old' })
-  await asRowhouseOwner('longer', [
+  await asRowhouseOwner(
+    database,
+    'longer',
     `update rowhouse.reservations set admitted_at = now() - interval '50 days' where request_id = '${requestId}'`,
-  ])
+  )
   expect(await usage.sweep()).toBe(0)
   await rowhouse.tenant('longer').budget.release(requestId)
   // It may be settled for 30 days more, and then not.

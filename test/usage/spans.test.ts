@@ -1,7 +1,7 @@
 // Each event is in exactly one invoice: in every time zone, on days with 23 and 25 hours, rolled up or not.
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse } from '../../src/index.ts'
-import { errorOf } from '../budgets/support.ts'
+import { asRowhouseOwner, errorOf } from '../budgets/support.ts'
 import { provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
 
@@ -16,12 +16,6 @@ beforeAll(() => {
 const MINUTE_MS = 60_000
 const DAY_MS = 86_400_000
 
-async function asRowhouseOwner(tenant: string, statement: string): Promise<void> {
-  const owner = await database.connect('owner')
-  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'; ${statement}; commit`)
-  await owner.end()
-}
-
 /** A tenant with one event of a cost of 1 at each of these times. */
 async function tenantWithEvents(timeZone: string, times: readonly Date[], { rolledUp = true } = {}) {
   const tenant = `spans-${tenants++}`
@@ -32,6 +26,7 @@ async function tenantWithEvents(timeZone: string, times: readonly Date[], { roll
   // As if they had been recorded then.
   const list = times.map((time) => `'${time.toISOString()}'`).join(', ')
   await asRowhouseOwner(
+    database,
     tenant,
     `insert into rowhouse.usage_events
       select (jsonb_populate_record(u, jsonb_build_object('request_id', t.number, 'occurred_at', t.at, 'quotas', array[]::text[],
@@ -122,6 +117,7 @@ test('the control: with rollups of whole hours an event is in two invoices', asy
   const at = (minutes: number) => new Date(midnight.getTime() + minutes * MINUTE_MS)
   const { tenant, usage, costs } = await tenantWithEvents('Asia/Kolkata', [at(-20), at(20)])
   await asRowhouseOwner(
+    database,
     tenant,
     `update rowhouse.usage_rollups set period_start = date_trunc('hour', period_start, 'UTC'), model = period_start`,
   )

@@ -2,7 +2,7 @@
 import { type Kysely, sql } from 'kysely'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Rowhouse, Units } from '../../src/index.ts'
-import { differences, errorOf, setLimits, setPrices, standing } from '../budgets/support.ts'
+import { asRowhouseOwner, differences, errorOf, setLimits, setPrices, standing } from '../budgets/support.ts'
 import { inTenant, provision, rowhouseFor } from '../rate-limits/support.ts'
 import { useDatabase } from '../setup/database.ts'
 
@@ -28,12 +28,6 @@ async function newTenant(limits: Readonly<Record<string, number>> = { money_per_
 
 const HOUR_MS = 3_600_000
 const CALL = { model: 'large', rateLimit: null }
-
-async function asRowhouseOwner(tenant: string, statement: string): Promise<void> {
-  const owner = await database.connect('owner')
-  await owner.query(`begin; set local role rowhouse_owner; set local app.tenant_id = '${tenant}'; ${statement}; commit`)
-  await owner.end()
-}
 
 describe('record', () => {
   test('books once, however often it is called', async () => {
@@ -227,6 +221,7 @@ describe('export', () => {
     await usage.record('event 0', { money: '0.001' })
     // The same one, many times at the same moment.
     await asRowhouseOwner(
+      database,
       tenant,
       `insert into rowhouse.usage_events
         select (jsonb_populate_record(u, jsonb_build_object('request_id', 'event ' || i))).*
@@ -257,8 +252,16 @@ test('reconcile names what does not agree', async () => {
   await usage.record('other', { money: 1 })
   await rowhouse.usage.rollup()
   expect(await usage.reconcile()).toEqual([])
-  await asRowhouseOwner(tenant, `update rowhouse.usage_events set cost = cost + 1 where request_id = '${requestId}'`)
-  await asRowhouseOwner(tenant, `update rowhouse.quota_counters set settled = 3 where name = 'money_per_month'`)
+  await asRowhouseOwner(
+    database,
+    tenant,
+    `update rowhouse.usage_events set cost = cost + 1 where request_id = '${requestId}'`,
+  )
+  await asRowhouseOwner(
+    database,
+    tenant,
+    `update rowhouse.quota_counters set settled = 3 where name = 'money_per_month'`,
+  )
   expect((await usage.reconcile()).map(({ book }) => book).sort()).toEqual(['counters', 'events', 'rollups'])
 })
 
@@ -273,7 +276,7 @@ test.each([
   await usage.record('one', { inputTokens: 1000 }, { model: 'large', latencyMs: 120 })
   await rowhouse.usage.rollup()
   expect(await usage.reconcile()).toEqual([])
-  await asRowhouseOwner(tenant, `update rowhouse.usage_rollups set ${change}`)
+  await asRowhouseOwner(database, tenant, `update rowhouse.usage_rollups set ${change}`)
   const differences = await usage.reconcile()
   expect(
     differences.map((found) => [
