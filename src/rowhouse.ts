@@ -374,6 +374,9 @@ function openTenantContext<DB>(
     // In nobody's name, so that the callers of a tenant share it.
     createCallKysely: () =>
       runtime.createCallKysely(id, { readOnly: parsed.readOnly, isolationLevel: parsed.isolationLevel }),
+    // What a transaction is to be like holds for all that is in it.
+    findCallsOfSeveral: () =>
+      parsed.readOnly || parsed.isolationLevel !== undefined ? undefined : runtime.callsOfSeveral,
     run: (fn) => withTenant(runtime, id, fn, parsed),
     runtime,
     identity: parsed,

@@ -267,7 +267,7 @@ comment on function rowhouse.guard_tenant_write() is
 
 -- Part of every call that limits and budgets admit, so these two are without a search path of their own, which would take
 -- a tenth of their time: they have that of their callers, the functions of rowhouse, and nobody else may execute them.
-create or replace function rowhouse.begin_tenant_write(p_stands_alone boolean) returns bigint
+create or replace function rowhouse.begin_tenant_write(p_stands_alone boolean, p_waits boolean default true) returns bigint
   language plpgsql volatile
 as $$
 declare
@@ -287,12 +287,14 @@ begin
     execute format('set local lock_timeout = %s', coalesce(least(v_timeouts[1], v_timeouts[2]), 0));
   end if;
   -- An expression, not a query of its own.
-  return case when pg_advisory_xact_lock_shared(v_lock_key) is not null then v_lock_key end;
+  return case
+    when not p_waits then case when pg_try_advisory_xact_lock_shared(v_lock_key) then v_lock_key end
+    when pg_advisory_xact_lock_shared(v_lock_key) is not null then v_lock_key end;
 end
 $$;
 
-comment on function rowhouse.begin_tenant_write(boolean) is
-  'The first half of enter_tenant_write: believes the transaction its tenant, takes the shared lock of the tenant, whose status is to be read after that, and returns its lock_key; null: unknown. p_stands_alone: rowhouse.enter may have been left out, so from here on the transaction waits for no lock longer than the timeouts of the tenant say.';
+comment on function rowhouse.begin_tenant_write(boolean, boolean) is
+  'The first half of enter_tenant_write: believes the transaction its tenant, takes the shared lock of the tenant, whose status is to be read after that, and returns its lock_key; null: unknown. p_stands_alone: rowhouse.enter may have been left out, so from here on the transaction waits for no lock longer than the timeouts of the tenant say. p_waits: false returns null instead of waiting.';
 
 create or replace function rowhouse.check_tenant_write(p_lock_key bigint, p_statuses text[]) returns text
   language plpgsql volatile
@@ -415,7 +417,7 @@ comment on function rowhouse.startup_check(name[]) is
 revoke execute on function
   rowhouse.raise_no_tenant(), rowhouse.raise_problem(text, text), rowhouse.check_tenant_status(text, text), rowhouse.check_tenant_id(text),
   rowhouse.tenant_is_here(text), rowhouse.tenant_is_moving(text), rowhouse.lock_tenant_shared(text, bigint),
-  rowhouse.guard_tenant_write(), rowhouse.begin_tenant_write(boolean), rowhouse.check_tenant_write(bigint, text[]),
+  rowhouse.guard_tenant_write(), rowhouse.begin_tenant_write(boolean, boolean), rowhouse.check_tenant_write(bigint, text[]),
   rowhouse.enter_tenant_write(text[]), rowhouse.lock_on_entry(), rowhouse.enter_tenant(), rowhouse.refuse_tenant(text, text), rowhouse.set_caller(text, text),
   rowhouse.current_tenant(), rowhouse.require_tenant(), rowhouse.roles_beyond_requests(), rowhouse.startup_check(name[])
   from public;

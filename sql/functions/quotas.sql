@@ -157,18 +157,24 @@ comment on function rowhouse.quota_status() is
 -- Accounts -------------------------------------------------------------------------------------------------------------
 
 -- Without a search path of its own, as begin_tenant_write.
-create or replace function rowhouse.lock_account(p_statuses text[] default '{active}') returns rowhouse.locked_account
+create or replace function rowhouse.lock_account(
+  p_statuses text[] default '{active}', p_waits boolean default true
+) returns rowhouse.locked_account
   language plpgsql volatile
 as $$
 declare
-  v_lock_key bigint := rowhouse.begin_tenant_write(true);
+  v_lock_key bigint := rowhouse.begin_tenant_write(true, p_waits);
   v_tenant text := rowhouse.require_tenant();
   v_account rowhouse.accounts;
   v_state record;
   v_entered boolean := false;
 begin
   loop
-    select a.* into v_account from rowhouse.accounts a where a.tenant_id = v_tenant for update;
+    if p_waits then
+      select a.* into v_account from rowhouse.accounts a where a.tenant_id = v_tenant for update;
+    else
+      select a.* into v_account from rowhouse.accounts a where a.tenant_id = v_tenant for update skip locked;
+    end if;
     -- As check_tenant_write; a transaction whose snapshot is older than the lock must look again.
     select t.tier, t.lock_key = v_lock_key and t.status = any (p_statuses)
           and current_setting('transaction_isolation') = 'read committed' as may_work,
@@ -178,6 +184,9 @@ begin
       from rowhouse.tenants t
       where t.tenant_id = v_tenant;
     exit when v_account.tenant_id is not null and (v_state.may_work or v_entered);
+    if not p_waits then
+      return null;
+    end if;
     perform rowhouse.enter_tenant_write(p_statuses);
     v_entered := true;
     insert into rowhouse.accounts (tenant_id) values (v_tenant) on conflict (tenant_id) do nothing;
@@ -190,8 +199,8 @@ begin
 end
 $$;
 
-comment on function rowhouse.lock_account(text[]) is
-  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier), its terms (null: renew_terms makes them), whether a circuit of it is open, and the time of all decisions.';
+comment on function rowhouse.lock_account(text[], boolean) is
+  'What enter_tenant_write does, and locks the account of the tenant until the transaction ends; creates it if need be. Returns the tenant, how it is billed, the models that are its own list (null: those of its tier), its terms (null: renew_terms makes them), whether a circuit of it is open, and the time of all decisions. p_waits: false returns null instead of waiting, raising or creating anything.';
 
 create or replace function rowhouse.open_account(p_statuses text[] default '{active}') returns rowhouse.locked_account
   language plpgsql volatile
@@ -367,7 +376,7 @@ revoke execute on function
   rowhouse.rolling_bucket(bigint, timestamptz, bigint), rowhouse.quota_period_start(text, bigint, text, timestamptz),
   rowhouse.quota_counted_from(bigint, timestamptz, timestamptz), rowhouse.quota_period_end(text, bigint, text, timestamptz),
   rowhouse.effective_quotas(text, text, text, timestamptz),
-  rowhouse.quota_status(), rowhouse.lock_account(text[]), rowhouse.open_account(text[]),
+  rowhouse.quota_status(), rowhouse.lock_account(text[], boolean), rowhouse.open_account(text[]),
   rowhouse.begin_periods(record, text[], timestamptz[], numeric[]), rowhouse.give_back_quotas(text, text[], timestamptz[], numeric[]),
   rowhouse.book_quotas(text, text[], timestamptz[], bigint[], numeric[], numeric[], numeric[], numeric[]),
   rowhouse.note_crossed_limits(record, text[], timestamptz[])

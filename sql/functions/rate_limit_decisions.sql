@@ -190,6 +190,22 @@ $$;
 
 comment on function rowhouse.add_rate_counter(text, text, text) is 'Adds an empty counter, and deletes a few idle ones of the tenant.';
 
+-- Without a search path of its own, as decide_rate_limit.
+create or replace function rowhouse.is_rate_counter_held(p_tenant text, p_name text, p_subject text) returns boolean
+  language plpgsql volatile
+as $$
+begin
+  perform from rowhouse.rate_limit_counters c
+    where c.tenant_id = p_tenant and c.name = p_name and c.subject = p_subject
+    for update skip locked;
+  return not found and exists (
+    select from rowhouse.rate_limit_counters c where c.tenant_id = p_tenant and c.name = p_name and c.subject = p_subject);
+end
+$$;
+
+comment on function rowhouse.is_rate_counter_held(text, text, text) is
+  'Whether another transaction holds a counter; if not, this one does from now on.';
+
 create or replace function rowhouse.take_rate_limit(
   p_limit text, p_limits bigint[], p_lengths bigint[], p_bursts bigint[],
   p_subjects text[], p_costs bigint[], p_calls integer[], p_hold_ms integer default 0, p_in_transaction boolean default false
@@ -331,6 +347,7 @@ revoke execute on function
   rowhouse.thin_rate_log(bigint[], bigint),
   rowhouse.decide_rate_limit(bigint[], bigint, bigint[], bigint[], bigint[], bigint, integer, bigint),
   rowhouse.drop_idle_rate_counters(text, integer), rowhouse.add_rate_counter(text, text, text),
+  rowhouse.is_rate_counter_held(text, text, text),
   rowhouse.take_rate_limit(text, bigint[], bigint[], bigint[], text[], bigint[], integer[], integer, boolean),
   rowhouse.rate_limit(text, bigint, text, jsonb, boolean)
   from public;

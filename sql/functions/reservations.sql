@@ -180,19 +180,15 @@ $$;
 comment on function rowhouse.rate_denial(text, text) is
   'Takes one call from a stored rate limit: null when it is admitted, else the denial as admit returns it.';
 
-create or replace function rowhouse.admit(
-  p_request_id text, p_units jsonb default '{}', p_model text default null, p_lease_ms integer default 60000,
-  p_rate_limit text default 'requests', p_subject text default '', p_circuit text default ''
+-- Without a search path of its own, as begin_tenant_write.
+create or replace function rowhouse.admit_call(
+  p_waits boolean, p_request_id text, p_units jsonb, p_model text, p_lease_ms integer,
+  p_rate_limit text, p_subject text, p_circuit text
 ) returns jsonb
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
-  set enable_bitmapscan = off
-  set jit = off
+  language plpgsql volatile
 as $$
 declare
-  v_account record;
+  v_account rowhouse.locked_account;
   v_tenant text;
   v_terms rowhouse.account_terms;
   v_facts record;
@@ -212,7 +208,10 @@ begin
   elsif p_circuit is null or length(p_circuit) > 100 then
     raise exception using errcode = 'RH052', message = 'a circuit has a name of at most 100 characters';
   end if;
-  v_account := rowhouse.lock_account();
+  v_account := rowhouse.lock_account('{active}', p_waits);
+  if v_account.tenant is null then
+    return null;
+  end if;
   v_tenant := v_account.tenant;
   v_terms := v_account.terms;
   if (v_account.opened_at >= v_terms.valid_from and v_account.opened_at < v_terms.valid_until) is not true then
@@ -239,6 +238,9 @@ begin
                 from rowhouse.quota_counters n
                 where n.tenant_id = v_tenant and n.name = q.name and n.period_start between q.counted_from and q.period_start) c) l;
     exit when not v_facts.has_expired;
+    if not p_waits then
+      return null;
+    end if;
     perform rowhouse.expire_reservations(v_tenant, v_account.opened_at);
   end loop;
   if v_facts.is_known then
@@ -277,11 +279,14 @@ begin
     if v_answer is null then
       -- They fit by the limits of now: an operator raised one since, or the terms are not what they should be.
       perform rowhouse.renew_terms(v_account);
-      return rowhouse.admit(p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
+      return rowhouse.admit_call(p_waits, p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
     end if;
     return rowhouse.deny(v_tenant, v_answer);
   end if;
   if p_rate_limit is not null then
+    if not p_waits and rowhouse.is_rate_counter_held(v_tenant, p_rate_limit, p_subject) then
+      return null;
+    end if;
     v_answer := rowhouse.rate_denial(p_rate_limit, p_subject);
     if v_answer is not null then
       return v_answer;
@@ -311,6 +316,25 @@ begin
 end
 $$;
 
+comment on function rowhouse.admit_call(boolean, text, jsonb, text, integer, text, text, text) is
+  'What admit does. p_waits: false returns null where it would wait for a lock, or where there are expired reservations to be given back first, of which there may be thousands.';
+
+create or replace function rowhouse.admit(
+  p_request_id text, p_units jsonb default '{}', p_model text default null, p_lease_ms integer default 60000,
+  p_rate_limit text default 'requests', p_subject text default '', p_circuit text default ''
+) returns jsonb
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set jit = off
+as $$
+begin
+  return rowhouse.admit_call(true, p_request_id, p_units, p_model, p_lease_ms, p_rate_limit, p_subject, p_circuit);
+end
+$$;
+
 comment on function rowhouse.admit(text, jsonb, text, integer, text, text, text) is
   'Asks whether a call may begin, and reserves the most that it can use: {"admitted": true, "requestId": ..., "expiresAt": ..., "cost": "0.0156", "currency": "USD", "duplicate": false}, or {"admitted": false, "reason": ...} and nothing is booked. Reasons: model_not_allowed, quota_exceeded, budget_exceeded (with quota, limit, used, reserved, requested and retryAfterMs, null when time alone does not help), rate_limited, circuit_open. p_request_id: new for each call; repeating it while the call is at work returns the same answer. p_units: the worst case, such as {"input_tokens": 1200, "output_tokens": 800}. p_lease_ms: unless it is extended or settled by then, the reservation is given back. p_rate_limit: name of a stored limit, null for none. p_circuit: what it is stopped with, such as a provider, besides the tenant as a whole. Raises RH050, RH052, RH053 (unknown quota, amount, model or price), RH056 (request id used before), and those of the tenant.';
 
@@ -319,7 +343,8 @@ revoke execute on function
   rowhouse.quota_retry_ms(text, text, text, bigint, timestamptz, numeric, timestamptz),
   rowhouse.known_admission(text, text), rowhouse.admission_json(text, timestamptz, numeric, text, boolean),
   rowhouse.quota_denial(record, jsonb),
-  rowhouse.rate_denial(text, text), rowhouse.admit(text, jsonb, text, integer, text, text, text)
+  rowhouse.rate_denial(text, text),
+  rowhouse.admit_call(boolean, text, jsonb, text, integer, text, text, text), rowhouse.admit(text, jsonb, text, integer, text, text, text)
   from public;
 grant execute on function
   rowhouse.admit(text, jsonb, text, integer, text, text, text)

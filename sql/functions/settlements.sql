@@ -4,19 +4,15 @@
 -- moment that the books balance.
 -- Depends on: reservations.sql, prices.sql, quotas.sql, usage.sql. Proven by: test/budgets.
 
-create or replace function rowhouse.settle(
-  p_request_id text, p_units jsonb default '{}', p_part text default '', p_details jsonb default '{}'
+-- Without a search path of its own, as begin_tenant_write.
+create or replace function rowhouse.settle_call(
+  p_waits boolean, p_request_id text, p_units jsonb, p_part text, p_details jsonb
 ) returns jsonb
-  language plpgsql volatile security definer
-  set search_path = pg_catalog, pg_temp
-  set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off
-  set enable_bitmapscan = off
-  set jit = off
+  language plpgsql volatile
 as $$
 declare
   -- A tenant that was suspended meanwhile too; not one that is being erased.
-  v_account record := rowhouse.lock_account('{active,suspended,inactive}');
+  v_account rowhouse.locked_account := rowhouse.lock_account('{active,suspended,inactive}', p_waits);
   v_tenant text := v_account.tenant;
   v_event rowhouse.usage_events;
   v_reservation rowhouse.reservations;
@@ -28,6 +24,9 @@ declare
   v_has_circuits boolean := v_account.has_open_circuit or (v_account.terms).has_circuit_rule is not false;
   v_crossed text[] := '{}';
 begin
+  if v_tenant is null then
+    return null;
+  end if;
   if p_part is null or length(p_part) > 64 then
     raise exception using errcode = 'RH052', message = 'a part is a text of at most 64 characters';
   end if;
@@ -71,6 +70,24 @@ begin
     perform rowhouse.audit_settlement(v_reservation, p_part, p_details);
   end if;
   return rowhouse.settlement_json(p_request_id, p_part, v_measured.cost, v_reservation.currency, false, v_crossed);
+end
+$$;
+
+comment on function rowhouse.settle_call(boolean, text, jsonb, text, jsonb) is
+  'What settle does. p_waits: false returns null where it would wait for a lock.';
+
+create or replace function rowhouse.settle(
+  p_request_id text, p_units jsonb default '{}', p_part text default '', p_details jsonb default '{}'
+) returns jsonb
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+  set jit = off
+as $$
+begin
+  return rowhouse.settle_call(true, p_request_id, p_units, p_part, p_details);
 end
 $$;
 
@@ -304,7 +321,7 @@ comment on function rowhouse.budget_differences() is
   'Conservation: compares every counter of the tenant of the transaction with the calls at work and the usage events. No rows: everything balances, settled + reserved + free = allowance.';
 
 revoke execute on function
-  rowhouse.settle(text, jsonb, text, jsonb),
+  rowhouse.settle_call(boolean, text, jsonb, text, jsonb), rowhouse.settle(text, jsonb, text, jsonb),
   rowhouse.check_details(jsonb), rowhouse.audit_settlement(rowhouse.reservations, text, jsonb),
   rowhouse.add_usage_event(rowhouse.reservations, text, jsonb, numeric, numeric[], jsonb, timestamptz),
   rowhouse.settlement_json(text, text, numeric, text, boolean, text[]), rowhouse.release(text, boolean),

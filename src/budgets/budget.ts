@@ -15,10 +15,11 @@ import type {
   SettleOptions,
 } from './budget-types.ts'
 import { detailsToJson, parseCallId, parseCircuit, parseName, parsePart } from './call-arguments.ts'
-import { callAlone, callTogether } from './call-lane.ts'
+import { callAlone } from './call-lane.ts'
 import { type DenialRow, denialError } from './denial.ts'
 import { toQuotaStatus } from './quota-status.ts'
 import { type BudgetCallback, DEFAULT_LEASE_MS, type RunRequest, runInBudget } from './run-in-budget.ts'
+import { callTogether, toMembers } from './shared-calls.ts'
 import { type Units, unitsToJson } from './units.ts'
 
 /**
@@ -29,8 +30,9 @@ import { type Units, unitsToJson } from './units.ts'
  * its clock, one after another for each tenant, so nothing is overspent by calls that race; a caller that dies leaves a
  * lease that runs out. {@link run} does all of it around a function.
  *
- * Outside of `withTenant`, calls that come while one of the same tenant is on its way share the next transaction, each in
- * the name of its own user and request; each gets its own answer or error.
+ * Outside of `withTenant`, calls that come at the same time share a transaction, each in the name of its own user and
+ * request: those of one tenant, and admissions and settlements of several. Each gets its own answer or error, and no
+ * tenant waits for what another one holds.
  *
  * Errors of all calls: `RowhouseError` of the codes `invalid_amount`, `unknown_quota` (a metric that no quota counts),
  * `unknown_price` (a model or unit without a price), `invalid_argument`, and those of the tenant.
@@ -96,7 +98,8 @@ export class Budget {
    * it, and a rollback gives everything back. A refusal is in the audit trail of the tenant, at most one a minute for each
    * quota, circuit or model; when its error leaves `withTenant`, it is rolled back with the transaction.
    *
-   * SQL: `select rowhouse.admit('req-1', '{"input_tokens": 1200}', 'large', 60000, 'requests', '')`
+   * SQL: `select rowhouse.admit('req-1', '{"input_tokens": 1200}', 'large', 60000, 'requests', '')`; beside calls of other
+   * tenants `select rowhouse.call_for_tenant(c.value) from jsonb_array_elements('[...]') c`
    *
    * Errors: {@link QuotaExceededError}, {@link BudgetExceededError}, {@link RateLimitedError}, {@link CircuitOpenError},
    * and `RowhouseError` of the codes `model_not_allowed`, `request_id_used`.
@@ -114,8 +117,13 @@ export class Budget {
     parseName(rateLimit, 'The name of the rate limit')
     parseName(subject, 'The subject of the rate limit')
     parseCircuit(circuit)
-    const answer = await this.#call(sql<AdmissionRow | (DenialRow & { admitted: false })>`
-      rowhouse.admit(${requestId}, ${unitsToJson(units)}::jsonb, ${model}, ${parseLease(leaseMs)}, ${rateLimit}, ${subject}, ${circuit})`)
+    parseLease(leaseMs)
+    const json = unitsToJson(units)
+    const answer = await this.#call(
+      sql<AdmissionRow | (DenialRow & { admitted: false })>`
+      rowhouse.admit(${requestId}, ${json}::jsonb, ${model}, ${leaseMs}, ${rateLimit}, ${subject}, ${circuit})`,
+      toMembers({ function: 'admit', requestId, model, leaseMs, rateLimit, subject, circuit }, { units: json }),
+    )
     if (!answer.admitted) throw denialError(answer)
     const { cost, currency, duplicate } = answer
     return { requestId, expiresAt: new Date(answer.expiresAt), cost, currency, duplicate }
@@ -126,7 +134,8 @@ export class Budget {
    * whose lease ran out, or that was released, is booked all the same: it did spend the money. So is one whose tenant was
    * suspended meanwhile. With `audit` it writes an entry of the audit trail, too.
    *
-   * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`
+   * SQL: `select rowhouse.settle('req-1', '{"input_tokens": 1100}', '', '{"provider": "..."}')`; beside calls of other
+   * tenants as {@link admit}
    *
    * Errors: `unknown_request` (never admitted), `request_settled` (a part after the end), `invalid_audit_entry`.
    *
@@ -142,8 +151,13 @@ export class Budget {
    */
   async settle(requestId: string, units: Units, options: SettleOptions = {}): Promise<Settlement> {
     const { part = '', ...details } = options
-    const { cost, currency, duplicate, crossed } = await this.#callEvenIfSuspended(sql<Settlement>`
-      rowhouse.settle(${parseCallId(requestId)}, ${unitsToJson(units)}::jsonb, ${parsePart(part)}, ${detailsToJson(details)}::jsonb)`)
+    parseCallId(requestId)
+    parsePart(part)
+    const json = { units: unitsToJson(units), details: detailsToJson(details) }
+    const { cost, currency, duplicate, crossed } = await this.#callEvenIfSuspended(
+      sql<Settlement>`rowhouse.settle(${requestId}, ${json.units}::jsonb, ${part}, ${json.details}::jsonb)`,
+      toMembers({ function: 'settle', requestId, part }, json),
+    )
     return { requestId, cost, currency, duplicate, crossed }
   }
 
@@ -242,19 +256,19 @@ export class Budget {
   }
 
   /**
-   * Inside `withTenant` a call is part of its transaction; outside it may share one with others of the tenant, and is made
-   * again when the database ended it for another one (deadlock): it did nothing then.
+   * Inside `withTenant` a call is part of its transaction; outside it may share one with others, and is made again when the database ended it for another one (deadlock): it did nothing then.
    */
-  async #call<T>(call: RawBuilder<T>): Promise<T> {
+  async #call<T>(call: RawBuilder<T>, shared?: string): Promise<T> {
     if (this.#isInTransaction()) return callAlone(this.#executor.calls, call)
-    const { calls, caller } = this.#executor
-    return withRetry(RETRY, undefined, () => callTogether(calls, call, caller))
+    return withRetry(RETRY, undefined, () => callTogether(this.#executor, call, shared))
   }
 
   /** What was admitted before the tenant was suspended is spent, so it is booked. */
-  async #callEvenIfSuspended<T>(call: RawBuilder<T>): Promise<T> {
+  async #callEvenIfSuspended<T>(call: RawBuilder<T>, shared?: string): Promise<T> {
     const { calls } = this.#executor
-    return evenIfSuspended(calls, this.#settlingDb, (db) => (db === calls ? this.#call(call) : callAlone(db, call)))
+    return evenIfSuspended(calls, this.#settlingDb, (db) =>
+      db === calls ? this.#call(call, shared) : callAlone(db, call),
+    )
   }
 }
 

@@ -1,20 +1,21 @@
 import { type Kysely, type RawBuilder, sql } from 'kysely'
+import type pg from 'pg'
 import { afterPromises } from '../context/after-promises.ts'
 import { runWithoutAmbientTenant } from '../context/current-tenant.ts'
-import { isDatabaseError } from '../context/pg-internals.ts'
+import { isDatabaseError, leavesSessionOpen } from '../context/pg-internals.ts'
 import type { Caller } from '../context/tenant-executor.ts'
 
 /** Calls of one statement at most, which bounds how long it holds the account of its tenant. */
 const MAX_CALLS = 32
 
-/** A call, and in whose name it is made. */
-interface CallOfCaller {
+/** A call of a function, such as `rowhouse.release('req-1', false)`, and in whose name it is made. */
+export interface CallOfCaller {
   readonly call: RawBuilder<any>
   readonly caller: Caller
 }
 
-/** A call of a function, such as `rowhouse.release('req-1', false)`, and where its answer goes. */
-interface WaitingCall extends CallOfCaller {
+/** A call that waits to be made, and where its answer goes. */
+export interface WaitingCall extends CallOfCaller {
   readonly resolve: (answer: any) => void
   readonly reject: (error: unknown) => void
 }
@@ -26,7 +27,7 @@ interface WaitingCall extends CallOfCaller {
  * Each gets its own answer. An error undoes the whole statement; then its halves run one after the other, until the call
  * that is wrong is alone and gets the error.
  */
-class CallLane {
+export class CallLane {
   readonly #db: Kysely<any>
   #waiting: WaitingCall[] = []
   #running = false
@@ -35,11 +36,13 @@ class CallLane {
     this.#db = db
   }
 
-  run<T>(call: RawBuilder<T>, caller: Caller): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ call, caller, resolve, reject })
-      if (!this.#running) void runWithoutAmbientTenant(() => this.#runWaiting())
-    })
+  get isRunning(): boolean {
+    return this.#running
+  }
+
+  run(call: WaitingCall): void {
+    this.#waiting.push(call)
+    if (!this.#running) void runWithoutAmbientTenant(() => this.#runWaiting())
   }
 
   async #runWaiting(): Promise<void> {
@@ -87,24 +90,35 @@ async function callFunctions(db: Kysely<any>, calls: readonly CallOfCaller[]): P
 const CLASSES_OF_ALL = ['40', '53', '55', '57', '58', 'XX']
 
 /**
- * Whether the server says that one of the calls is wrong. Then the statement did nothing, and the others may do well
- * without that one. When a connection breaks, nobody knows what was done; what took too long may take so long again.
+ * Whether the server says that one of the calls is wrong. Then the others may do well without that one; what took too long
+ * may take so long again.
  */
 function isOfOneCall(error: unknown): boolean {
+  return isUndone(error) && !CLASSES_OF_ALL.includes(databaseErrorOf(error)!.code!.slice(0, 2))
+}
+
+/** Whether the statement did nothing, for certain. When a connection breaks, nobody knows what was done. */
+export function isUndone(error: unknown): boolean {
+  const raised = databaseErrorOf(error)
+  return raised !== undefined && leavesSessionOpen(raised)
+}
+
+/** What the server raised, if it is that. */
+export function databaseErrorOf(error: unknown): pg.DatabaseError | undefined {
   const raised = error instanceof Error && isDatabaseError(error.cause) ? error.cause : error
-  return isDatabaseError(raised) && raised.severity === 'ERROR' && !CLASSES_OF_ALL.includes(raised.code!.slice(0, 2))
+  return isDatabaseError(raised) ? raised : undefined
 }
 
 const LANES = new WeakMap<Kysely<any>, CallLane>()
 
-/** Calls a function of rowhouse through a handle whose statements are transactions of their own. */
-export function callTogether<T>(db: Kysely<any>, call: RawBuilder<T>, caller: Caller): Promise<T> {
+/** The lane of a handle whose statements are transactions of its tenant. */
+export function laneOf(db: Kysely<any>): CallLane {
   let lane = LANES.get(db)
   if (lane === undefined) {
     lane = new CallLane(db)
     LANES.set(db, lane)
   }
-  return lane.run(call, caller)
+  return lane
 }
 
 /** Calls a function of rowhouse, alone in its statement, in the name of whom its transaction says. */

@@ -26,7 +26,14 @@ export interface AdminExecutor {
 
 /** `follow` finds the database that a tenant moved to, for statements that are refused because of it. */
 export function createAdminExecutor(source: ConnectionSource, log: Log, follow?: FollowTenant): AdminExecutor {
-  return createRoleExecutor(source, log, ADMIN_ROLE, follow)
+  return createRoleExecutor(source, log, ADMIN_ROLE, { follow })
+}
+
+interface RoleExecutorOptions {
+  readonly follow?: FollowTenant | undefined
+  readonly onProgress?: WorkListener | undefined
+  /** What holds for every transaction that does not say otherwise. */
+  readonly settings?: TransactionSettings | undefined
 }
 
 /** The same as another role; undefined: as the login. */
@@ -34,12 +41,11 @@ export function createRoleExecutor(
   source: ConnectionSource,
   log: Log,
   role: string | undefined,
-  follow?: FollowTenant,
-  onProgress?: WorkListener,
+  { follow, onProgress, settings }: RoleExecutorOptions = {},
 ): AdminExecutor {
   const reportsProgress = onProgress !== undefined
   const onNotice = reportsProgress ? noticeListener(onProgress) : undefined
-  const identity = createSessionIdentity({ role, reportsProgress }, {}, onNotice)
+  const identity = createSessionIdentity({ role, reportsProgress }, settings, onNotice)
   const connections = sessionConnections(
     (signal) => new TransactionSession(source, identity, signal, follow),
     CONTEXT(log),
@@ -61,7 +67,7 @@ export function createRoleExecutor(
       if (accessMode !== undefined) builder = builder.setAccessMode(accessMode)
       return builder.execute(fn)
     },
-    reporting: (listener) => createRoleExecutor(source, log, role, follow, listener),
+    reporting: (listener) => createRoleExecutor(source, log, role, { follow, settings, onProgress: listener }),
   }
 }
 

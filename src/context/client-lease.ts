@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Batch, type BatchOutcome, type SentBatch, sendBatch } from './batch.ts'
 import { sendCancelRequest } from './cancel-request.ts'
-import { isDatabaseError, type PoolClient } from './pg-internals.ts'
+import { isDatabaseError, leavesSessionOpen, type PoolClient } from './pg-internals.ts'
 import type { NoticeListener } from './progress.ts'
 import type { ReturningClients } from './returning-clients.ts'
 
@@ -160,6 +160,5 @@ async function cancelAbandoned(client: PoolClient): Promise<void> {
 
 /** An error of the server leaves the connection in step, unless it says that the server ends the session. */
 function leavesClientUsable(error: unknown): boolean {
-  if (!isDatabaseError(error)) return false
-  return error.severity !== 'FATAL' && error.severity !== 'PANIC'
+  return isDatabaseError(error) && leavesSessionOpen(error)
 }

@@ -4,6 +4,7 @@ import type { DataKeys } from '../credentials/data-keys.ts'
 import type { TokenCounter } from '../prompt/count-tokens.ts'
 import type { ChannelHub } from '../realtime/channel-hub.ts'
 import type { SettingsDefinition } from '../settings/define-settings.ts'
+import { createRoleExecutor } from './admin-executor.ts'
 import { BoundedMap } from './bounded-map.ts'
 import { scopeConnections, sessionConnections } from './connection-providers.ts'
 import type { ConnectionSource } from './connection-source.ts'
@@ -65,6 +66,7 @@ export class ContextRuntime {
   readonly #identities = new BoundedMap<SessionIdentity>()
   readonly #handles = new BoundedMap<Kysely<any>>()
   readonly #callHandles = new BoundedMap<Kysely<any>>()
+  readonly #callsOfSeveral: Kysely<any> | undefined
 
   constructor({
     source,
@@ -91,6 +93,19 @@ export class ContextRuntime {
     this.#plugins = plugins
     this.#predicate = predicate
     this.#connectionContext = { log, terminate: terminateBackend }
+    // A proof is that of one tenant. In other isolation levels the functions of rowhouse would have to wait for each tenant.
+    if (seal === undefined && placements === undefined) {
+      const settings = { isolationLevel: 'read committed' } as const
+      this.#callsOfSeveral = createRoleExecutor(source, log, role, { settings }).db
+    }
+  }
+
+  /**
+   * For statements that work for several tenants, each a transaction in which no tenant is set. Undefined where tenants
+   * prove who they are, or may be in other databases, and until the first statement of a tenant has checked the database.
+   */
+  get callsOfSeveral(): Kysely<any> | undefined {
+    return this.startupCheck.facts === undefined ? undefined : this.#callsOfSeveral
   }
 
   /** Who the transactions of a tenant run as. */

@@ -80,3 +80,15 @@ export const prepareValue: (value: unknown) => unknown = (
 export function isDatabaseError(error: unknown): error is pg.DatabaseError {
   return error instanceof Error && typeof (error as pg.DatabaseError).severity === 'string'
 }
+
+/** With which a server ends a session. */
+const SQLSTATES_OF_ENDED_SESSIONS = new Set(['25P03', '25P04', '57P01', '57P02', '57P03', '57P04', '57P05'])
+
+/**
+ * Whether the session goes on after an error of the server; then it undid the statement. By the SQLSTATE: the severity is
+ * a word of the server's language.
+ */
+export function leavesSessionOpen({ code = '', severity }: pg.DatabaseError): boolean {
+  const ends = severity === 'FATAL' || severity === 'PANIC' || code.startsWith('08')
+  return !ends && !SQLSTATES_OF_ENDED_SESSIONS.has(code)
+}

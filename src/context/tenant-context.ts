@@ -31,6 +31,8 @@ export interface TenantContextParts<DB> {
   readonly db: Kysely<DB>
   /** As `calls` of {@link TenantExecutor}; undefined inside a transaction. */
   readonly createCallKysely?: () => Kysely<any>
+  /** As `callsOfSeveral` of {@link TenantExecutor}. */
+  readonly findCallsOfSeveral?: () => Kysely<any> | undefined
   /** Runs a callback in a transaction of its own, or in a savepoint of the one that the context belongs to. */
   readonly run: <T>(fn: TenantCallback<DB, T>) => Promise<T>
   /** Where calls outside of a transaction may meet; undefined inside one. */
@@ -68,6 +70,9 @@ export class TenantContext<DB = any> {
       db,
       get calls() {
         return parts.createCallKysely?.() ?? db
+      },
+      get callsOfSeveral() {
+        return parts.findCallsOfSeveral?.()
       },
       caller: parts.identity,
       transaction: (fn) => parts.run((db) => fn(db.withoutPlugins())),

@@ -23,6 +23,11 @@ export interface TenantExecutor {
    * Outside of a transaction it is nobody's in particular, so that callers share it: see `caller`.
    */
   readonly calls: Kysely<any>
+  /**
+   * For statements of calls of functions of rowhouse, each of which names its tenant.
+   * Undefined inside a transaction, and where each tenant needs a proof or a database of its own.
+   */
+  readonly callsOfSeveral: Kysely<any> | undefined
   /** Who makes them, where no transaction says it. */
   readonly caller: Caller
   /**

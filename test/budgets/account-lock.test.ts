@@ -75,7 +75,7 @@ test('a call waits for its account as long as the timeouts of its tenant say', a
 test('negative control: without the lock it is admitted by what was left before, and only the constraint stops it', async () => {
   const superuser = await database.connect('superuser')
   const { rows } = await superuser.query<{ source: string }>(
-    `select pg_get_functiondef('rowhouse.lock_account(text[])'::regprocedure) as source`,
+    `select pg_get_functiondef('rowhouse.lock_account(text[], boolean)'::regprocedure) as source`,
   )
   const { source } = rows[0]!
   expect(source).toContain('for update')

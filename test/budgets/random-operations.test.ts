@@ -33,6 +33,8 @@ test(`${operations} random operations over 20 connections, killed processes and 
     'settle a part',
     'joined',
     'denied: rate_limited',
+    'shared',
+    'shared, not done',
   ]) {
     expect(report.counts[what], what).toBeGreaterThan(0)
   }

@@ -64,19 +64,25 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
   const connection = new Connection(url)
   const calls: Call[] = []
   let number = 0
+  /** Calls of the next shared statement, while it is put together. */
+  let gathered: GatheredCall[] | undefined
   const pick = (wanted: (call: Call) => boolean) => {
     const fitting = calls.filter(wanted)
     return fitting.length === 0 ? undefined : fitting[random(fitting.length)]
   }
+  const note = (what: string) => {
+    ledger.counts[what] = (ledger.counts[what] ?? 0) + 1
+  }
   const count = (what: string) => {
     ledger.operations++
-    ledger.counts[what] = (ledger.counts[what] ?? 0) + 1
+    note(what)
   }
 
   while (!until()) {
     const dice = random(100)
     try {
-      if (dice < 36) await admit()
+      if (dice < 28) await admit()
+      else if (dice < 36) await shareStatement()
       else if (dice < 40) await admitJoined()
       else if (dice < 46) await settlePart(pick((call) => !call.settled && Date.now() < call.endsBy))
       else if (dice < 72) await settle(pick((call) => !call.settled && Date.now() < call.endsBy))
@@ -102,7 +108,16 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
     const leaseMs = random(4) === 0 ? 20 + random(200) : LEASE_MS
     const call = { tenant, requestId, worst, endsBy: Date.now() + leaseMs, parts: 0, rest: worst, settled: false }
     const rateLimit = random(3) === 0 ? 'requests' : undefined
-    const answer = await ask(tenant, `${before}${admitSql(call, leaseMs, rateLimit)}`)
+    const answer = await ask(tenant, `${before}${admitSql(call, leaseMs, rateLimit)}`, [], {
+      function: 'admit',
+      requestId,
+      units: worst,
+      model: 'large',
+      leaseMs,
+      rateLimit,
+      subject: '',
+      circuit: '',
+    })
     count(
       answer === undefined ? 'lease over' : answer.admitted ? 'admitted' : `denied: ${answer.quota ?? answer.reason}`,
     )
@@ -146,7 +161,8 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
     const { tenant, requestId, rest } = call
     const late = Date.now() > call.endsBy
     const used = { input_tokens: random(rest.input_tokens + 1), output_tokens: random(rest.output_tokens + 1) }
-    const answer = await ask(tenant, `select rowhouse.settle('${requestId}', '${JSON.stringify(used)}') as answer`)
+    const sql = `select rowhouse.settle('${requestId}', '${JSON.stringify(used)}') as answer`
+    const answer = await ask(tenant, sql, [], { function: 'settle', requestId, units: used, part: '', details: {} })
     count(call.settled ? 'settle again' : late ? 'settle late' : 'settle')
     if (call.settled && !answer!.duplicate) throw new Error('a request was settled twice')
     const cost = answer!.retried ? toMillionths(answer!.cost) : costOf(used)
@@ -175,9 +191,35 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
     count(until === undefined ? 'extend refused' : 'extend')
   }
 
-  /** Once; and again with the same words when the answer was lost, which must change nothing. */
-  async function ask(tenant: string, sql: string, refusals: readonly string[] = []): Promise<any> {
-    for (let attempt = 0; ; attempt++) {
+  /** Several calls, of several tenants and in any order, in one statement. */
+  async function shareStatement(): Promise<void> {
+    gathered = []
+    const operations = Promise.all(
+      Array.from({ length: 2 + random(5) }, () => (random(2) === 0 ? admit() : settle(pick(() => true)))),
+    )
+    const calls = gathered
+    gathered = undefined
+    const answers = calls.length === 0 ? [] : await connection.askTogether(calls).catch((error: Error) => error)
+    for (const [index, { take }] of calls.entries()) take(answers instanceof Error ? answers : answers[index])
+    await operations
+  }
+
+  /**
+   * Once; and again with the same words when the answer was lost, which must change nothing. As part of a shared statement
+   * where one is put together, and again when it was not done there.
+   */
+  async function ask(tenant: string, sql: string, refusals: readonly string[] = [], shared?: object): Promise<any> {
+    let attempt = 0
+    if (gathered !== undefined && shared !== undefined) {
+      const calls = gathered
+      const answer = await new Promise((take) => calls.push({ tenant, ...shared, take }))
+      note(answer === null ? 'shared, not done' : answer instanceof Error ? 'shared, undone' : 'shared')
+      if (answer instanceof Error) {
+        if (isLostConnection(answer)) attempt++
+        else if (!SHARED_REFUSALS.includes((answer as { code?: string }).code!)) throw answer
+      } else if (answer !== null) return answer
+    }
+    for (; ; attempt++) {
       try {
         const answer = await connection.ask(tenant, sql)
         return typeof answer === 'object' && answer !== null ? { ...answer, retried: attempt > 0 } : answer
@@ -187,7 +229,7 @@ export async function work({ url, name, seed, ledger, until, onError }: WorkerOp
         // A short lease may be over before a lost admission is repeated.
         if (attempt > 0 && code === 'RH056') return undefined
         if (!isLostConnection(error)) throw error
-        count('connection lost')
+        note('connection lost')
       }
     }
   }
@@ -208,20 +250,47 @@ export function toMillionths(amount: string): bigint {
   return BigInt(whole! + decimals.padEnd(6, '0'))
 }
 
+/** A call of a shared statement, and who takes its answer: null when it is to be made alone. */
+interface GatheredCall {
+  readonly tenant: string
+  readonly take: (answer: any) => void
+}
+
+/** What undoes a shared statement without being a mistake: a lock that took too long. */
+const SHARED_REFUSALS = ['55P03']
+
 /** One transaction in one message, as a tenant; connects anew after a failure. */
 class Connection {
   readonly #url: string
   #client: pg.Client | undefined
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(url: string) {
     this.#url = url
   }
 
-  async ask(tenant: string, sql: string): Promise<any> {
+  ask(tenant: string, sql: string): Promise<any> {
+    return this.#ask(`set local app.tenant_id = '${tenant}'; ${sql}`)
+  }
+
+  askTogether(calls: readonly GatheredCall[]): Promise<any[]> {
+    const answers = `select rowhouse.call_for_tenant(c.value) as answer
+      from jsonb_array_elements(${pg.escapeLiteral(JSON.stringify(calls))}) with ordinality c (value, place) order by c.place`
+    return this.#ask(`select jsonb_agg(a.answer) as answer from (${answers}) a`)
+  }
+
+  /** One after another. */
+  #ask(sql: string): Promise<any> {
+    const answer = this.#last.then(() => this.#askNow(sql))
+    this.#last = answer.catch(() => {})
+    return answer
+  }
+
+  async #askNow(sql: string): Promise<any> {
     this.#client ??= await this.#connect()
     try {
       const results = (await this.#client.query(
-        `begin; set local role rowhouse_app; set local app.tenant_id = '${tenant}'; ${sql}; commit`,
+        `begin; set local role rowhouse_app; ${sql}; commit`,
       )) as unknown as pg.QueryResult[]
       return results.at(-2)!.rows[0].answer
     } catch (error) {

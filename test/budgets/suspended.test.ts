@@ -109,7 +109,7 @@ test('the control: a settlement that lets in active tenants alone would not book
   const { tenant, budget } = await newTenant()
   const { requestId } = await budget.admit(CALL)
   await rowhouse.tenants.suspend(tenant)
-  const signature = 'rowhouse.settle(text,jsonb,text,jsonb)'
+  const signature = 'rowhouse.settle_call(boolean,text,jsonb,text,jsonb)'
   await withChanged(signature, '{active,suspended,inactive}', '{active}', async () => {
     expect((await errorOf(budget.settle(requestId, { inputTokens: 500 }))).code).toBe('tenant_suspended')
   })

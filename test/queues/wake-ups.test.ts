@@ -131,7 +131,7 @@ test('the control: the process that only asks is slower than the one that hears'
   const rowhouse = open()
   const db = rowhouse.kysely('w-2')
   const statements = new QueueStatements(
-    { tenantId: 'w-2', db, calls: db, caller: {}, transaction: () => Promise.reject() },
+    { tenantId: 'w-2', db, calls: db, callsOfSeveral: undefined, caller: {}, transaction: () => Promise.reject() },
     'gpu',
   )
   // Announcements that never come, from a connection that says it listens.

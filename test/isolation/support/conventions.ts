@@ -22,6 +22,7 @@ const DEFINER_FUNCTIONS_OF_THE_APPLICATION: Readonly<Record<string, string>> = {
   take_rate_limit: 'writes counters, which the application may not; its tenant is the one of the transaction',
   admit: 'the same, for reservations',
   settle: 'the same, for usage events',
+  call_for_tenant: 'both, for a tenant that it is told; refuses transactions in which one is set',
   release: 'the same, for reservations',
   give_back: 'the same, for usage events with negative amounts',
   extend_lease: 'the same, for reservations',
@@ -90,8 +91,11 @@ export const FUNCTIONS_WITH_THE_PATH_OF_THEIR_CALLER: Readonly<Record<string, st
   begin_tenant_write: 'functions that work for a tenant; part of every call that limits and budgets admit',
   check_tenant_write: 'the same',
   decide_rate_limit: 'take_rate_limit, for each subject',
+  is_rate_counter_held: 'admit_call',
   lock_account: 'all that changes the counters of quotas',
   book_quotas: 'the same',
+  admit_call: 'admit and call_for_tenant',
+  settle_call: 'settle and call_for_tenant',
   add_usage_event: 'settle, record_usage and give_back',
 }
 
